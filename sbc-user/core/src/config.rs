@@ -1,0 +1,157 @@
+//! What the engine must know of the configuration: validated values, no text.
+//!
+//! The shell reads and validates the file and builds this; the engine trusts it. Indices are positions: `RealmId(i)`
+//! is `realms[i]`, `TrunkId(i)` is `trunks[i]`, `ListenerId(i)` is `listeners[i]`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::flow::Transport;
+use crate::id::{ListenerId, RealmId, TrunkId};
+
+/// The engine's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// Identifies this node in branches, tags and Call-IDs that we generate.
+    pub node: u16,
+    /// How often this node has started; with `node` and the shard it makes generated identifiers unique for ever.
+    pub epoch: u32,
+    /// Networks on which calls arrive and leave.
+    pub realms: Vec<Realm>,
+    /// SIP sockets of all realms.
+    pub listeners: Vec<Listener>,
+    /// Known peers.
+    pub trunks: Vec<Trunk>,
+    /// Where a call from a trunk goes; the first that matches.
+    pub routes: Vec<Route>,
+    /// Most calls at once; one more is refused with 503.
+    pub max_calls: usize,
+}
+
+/// A network: its name, how its media is addressed, and what it may learn of the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Realm {
+    /// Name in configuration, logs and records.
+    pub name: String,
+    /// Addresses and ports of its media.
+    pub media: MediaRealm,
+    /// Nothing of another realm's addresses and names shows here (R-HIDE-1). On unless configured off.
+    pub hide_topology: bool,
+}
+
+/// Media side of a realm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaRealm {
+    /// Address of ours on which media of this realm is received and from which it is sent.
+    pub bind: IpAddr,
+    /// Address that we write into SDP: `bind`, or the one that a static NAT in front of us maps to it (R-NAT-10).
+    pub advertised: IpAddr,
+    /// Ports to allocate from, inclusive. RTP even, RTCP the next odd one.
+    pub ports: RangeInclusive<u16>,
+    /// How long a freed port rests before it is given to another call.
+    pub quarantine: Duration,
+    /// DSCP of media that leaves on this realm, 0 to 63 (R-QOS-1).
+    pub dscp: u8,
+}
+
+/// A SIP socket of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The realm that it serves.
+    pub realm: RealmId,
+    /// Its transport.
+    pub transport: Transport,
+    /// Address and port bound.
+    pub bind: SocketAddr,
+    /// Address and port that we write into Via, Contact and Record-Route on this side (R-NAT-10).
+    pub advertised: SocketAddr,
+}
+
+/// A configured peer: who may send us calls, and where calls to it go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trunk {
+    /// Name in configuration, logs and records.
+    pub name: String,
+    /// The realm it is on.
+    pub realm: RealmId,
+    /// Sources that are this trunk. A request from no trunk's source gets no answer.
+    pub sources: Vec<Prefix>,
+    /// Where requests to this trunk are sent. `None`: it only calls in.
+    pub next_hop: Option<NextHop>,
+    /// Whose media this trunk's legs accept.
+    pub media_source: MediaSourceRule,
+}
+
+/// Which sources of media a trunk's legs accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaSourceRule {
+    /// Exactly the address and port of its SDP. Before its SDP is known (early media before an answer) nothing is
+    /// accepted but packets from the address to which we signal.
+    Signalled,
+    /// The first valid packet from the address its signalling comes from decides (peer behind NAT).
+    LearnFromSignallingAddress,
+}
+
+/// Where requests to a trunk go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    /// The listener of ours that sends them; its transport is the transport.
+    pub listener: ListenerId,
+    /// The peer's address and port.
+    pub remote: SocketAddr,
+}
+
+/// A route: calls that arrive from `from` leave to `to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Trunk on which the call arrived.
+    pub from: TrunkId,
+    /// Trunk to which it goes.
+    pub to: TrunkId,
+}
+
+/// An address prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// Address; bits below `len` do not count.
+    pub addr: IpAddr,
+    /// Leading bits that must be equal.
+    pub len: u8,
+}
+
+impl Prefix {
+    /// Whether `addr` lies inside. Families never match each other.
+    #[must_use]
+    pub fn contains(&self, addr: IpAddr) -> bool {
+        match (self.addr, addr) {
+            (IpAddr::V4(net), IpAddr::V4(addr)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.len.min(32))).unwrap_or(0);
+                net.to_bits() & mask == addr.to_bits() & mask
+            }
+            (IpAddr::V6(net), IpAddr::V6(addr)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.len.min(128))).unwrap_or(0);
+                net.to_bits() & mask == addr.to_bits() & mask
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_compares_its_leading_bits_only() {
+        let net = Prefix { addr: "192.0.2.128".parse().unwrap(), len: 25 };
+        assert!(net.contains("192.0.2.129".parse().unwrap()));
+        assert!(!net.contains("192.0.2.127".parse().unwrap()));
+        assert!(!net.contains("2001:db8::1".parse().unwrap()));
+        let all = Prefix { addr: "0.0.0.0".parse().unwrap(), len: 0 };
+        assert!(all.contains("203.0.113.9".parse().unwrap()));
+        let host = Prefix { addr: "2001:db8::1".parse().unwrap(), len: 128 };
+        assert!(host.contains("2001:db8::1".parse().unwrap()));
+        assert!(!host.contains("2001:db8::2".parse().unwrap()));
+    }
+}

@@ -1,0 +1,21 @@
+//! The sans-IO engine of the session border controller.
+//!
+//! Everything that *decides* lives here: SIP messages, transactions, dialogs, calls, SDP offer/answer and the media
+//! plans that follow from them. Nothing here *does* anything: no sockets, clocks, threads, files or randomness from
+//! the system. Bytes, results and the current time come in as [`Input`] and [`Now`]; what must be done leaves as
+//! [`Output`]; the caller performs it and feeds the result back.
+
+pub mod command;
+pub mod config;
+pub mod flow;
+pub mod id;
+pub mod input;
+pub mod media;
+pub mod output;
+pub mod record;
+pub mod rng;
+pub mod time;
+
+pub use input::Input;
+pub use output::Output;
+pub use time::Now;

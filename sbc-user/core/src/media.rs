@@ -1,0 +1,4 @@
+//! Media as the engine sees it: which party may send from where to where, through which ports of ours.
+
+pub mod command;
+pub mod plan;

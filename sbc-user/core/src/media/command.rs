@@ -1,0 +1,93 @@
+//! What the engine asks of the dataplane, and what it hears back.
+
+use std::net::SocketAddr;
+
+use crate::id::CallId;
+use crate::media::plan::{MediaPlan, Placement};
+
+/// A request to the dataplane. Each is answered by exactly one [`MediaResult`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MediaCommand {
+    /// Make this the call's plan, whether it had one or not. All of it takes effect or none.
+    Install(MediaPlan),
+    /// Forget the call's plan. Correct to repeat and for a call that never had one.
+    Remove(CallId),
+}
+
+/// The answer to a [`MediaCommand`].
+pub type MediaResult = Result<MediaDone, MediaError>;
+
+/// What a successful command did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MediaDone {
+    /// For `Install`: what carries each stream of the plan, in the plan's order. Empty for `Remove`.
+    pub placements: Vec<Placement>,
+    /// For `Remove`: the final counters of each stream that the plan had. Empty for `Install`.
+    pub counters: Vec<StreamCounters>,
+}
+
+/// Why the dataplane could not do it. Nothing of the command took effect.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MediaError {
+    /// A port of ours is already in use by another call or another program.
+    #[error("port {0} is in use")]
+    PortInUse(SocketAddr),
+    /// The table of slots, sockets or next hops is full.
+    #[error("no room: {0}")]
+    Full(&'static str),
+    /// No route to a peer.
+    #[error("no route to {0}")]
+    NoRoute(SocketAddr),
+    /// The address is not one that this dataplane serves.
+    #[error("{0} is not a media address of this host")]
+    NotOurs(SocketAddr),
+    /// The system refused.
+    #[error("{0}")]
+    System(String),
+}
+
+/// Packets of one stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamCounters {
+    /// Position of the m-line in the SDP.
+    pub mline: u8,
+    /// What carried it last.
+    pub placement: Option<Placement>,
+    /// From the caller, accepted and forwarded to the callee.
+    pub from_caller: DirectionCounters,
+    /// From the callee, accepted and forwarded to the caller.
+    pub from_callee: DirectionCounters,
+}
+
+/// Packets of one stream in one direction, counted where they are forwarded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DirectionCounters {
+    /// RTP packets forwarded by the kernel.
+    pub rtp_kernel: u64,
+    /// RTP packets forwarded by the relay.
+    pub rtp_relay: u64,
+    /// RTP bytes forwarded (UDP payload), by either.
+    pub rtp_bytes: u64,
+    /// RTCP packets forwarded, by either.
+    pub rtcp: u64,
+    /// RTP packets that the sender's sequence numbers say are missing, as far as the carrier of the stream sees them.
+    pub lost: Option<u64>,
+}
+
+/// Something the dataplane noticed by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MediaEvent {
+    /// A learning side was claimed.
+    Latched {
+        /// The call.
+        call: CallId,
+        /// Position of the m-line.
+        mline: u8,
+        /// Whether it is the caller's side.
+        caller_side: bool,
+        /// Whether it is the RTCP port.
+        rtcp: bool,
+        /// The source that claimed it.
+        source: SocketAddr,
+    },
+}

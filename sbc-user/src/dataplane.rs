@@ -1,0 +1,51 @@
+//! The dataplane seam: what carries media, as the event loop sees it.
+//!
+//! Three implementations: the XDP programs, the userspace relay, and a fake for tests. One conformance suite runs
+//! against all of them, so a behaviour that the engine relies on is written there, not here.
+
+use std::time::Instant;
+
+use sbc_core::id::{CallId, OpId};
+use sbc_core::media::command::{MediaCommand, MediaEvent, MediaResult, StreamCounters};
+
+/// What carries media.
+///
+/// Synchronous: a map write or a `sendto` is a system call that does not wait. What does have to be waited for (a
+/// next hop that must be resolved) is bounded, and its result arrives through [`Dataplane::poll_event`].
+///
+/// Contract: after `apply` or `handle_timeout` the caller drains `poll_event` to `None`, then asks `poll_timeout`.
+/// Each `apply` is answered by exactly one [`DataplaneEvent::Done`] with its `op`; commands of one call are answered
+/// in order.
+pub trait Dataplane {
+    /// Carry out a command, all of it or nothing.
+    fn apply(&mut self, now: Instant, op: OpId, command: MediaCommand);
+
+    /// The next thing to tell the engine.
+    fn poll_event(&mut self) -> Option<DataplaneEvent>;
+
+    /// When `handle_timeout` wants to be called next.
+    fn poll_timeout(&self) -> Option<Instant>;
+
+    /// The time named by `poll_timeout` has come, or a descriptor of the implementation became readable.
+    fn handle_timeout(&mut self, now: Instant);
+
+    /// Counters of a call's streams so far, in the plan's order; empty if it has no plan here.
+    fn counters(&self, call: CallId) -> Vec<StreamCounters>;
+
+    /// The calls that have a plan here.
+    fn snapshot(&self) -> Vec<CallId>;
+}
+
+/// What a dataplane tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataplaneEvent {
+    /// The answer to a command.
+    Done {
+        /// The command's operation.
+        op: OpId,
+        /// What came of it.
+        result: MediaResult,
+    },
+    /// Something it noticed.
+    Media(MediaEvent),
+}

@@ -1,0 +1,3 @@
+//! The session border controller around its engine: sockets, files, clocks, kernel maps, and the operator's tools.
+
+pub mod dataplane;
