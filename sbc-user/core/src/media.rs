@@ -2,3 +2,4 @@
 
 pub mod command;
 pub mod plan;
+pub mod ports;
