@@ -9,12 +9,14 @@ pub mod command;
 pub mod config;
 pub mod flow;
 pub mod id;
+pub mod identity;
 pub mod input;
 pub mod media;
 pub mod output;
 pub mod record;
 pub mod rng;
 pub mod time;
+pub mod timers;
 
 pub use input::Input;
 pub use output::Output;
