@@ -1,0 +1,134 @@
+//! Every way a packet can leave the XDP program, and the few other things it counts: one numbered list.
+//!
+//! A number is at once the index into `COUNTERS`, the metric's label and the code in the admin API. Numbers are never
+//! reused: what goes away leaves its number empty.
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal;)*) => {
+        /// Everything counted, by number.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Counter {
+            $($(#[$doc])* $variant = $number,)*
+        }
+
+        impl Counter {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The index into `COUNTERS`.
+            #[inline(always)]
+            pub const fn number(self) -> u32 {
+                self as u32
+            }
+
+            /// The name for labels: lower case, words joined by underscores.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// From a number; `None` if it is not, or no longer, in the list.
+            pub const fn from_number(number: u32) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Forwarded out of the interface that it came in from.
+    ForwardSame = 0, "forward_same";
+    /// Forwarded out of another interface.
+    ForwardOther = 1, "forward_other";
+    /// A learning slot was claimed. Counted beside the packet's outcome.
+    Claimed = 2, "claimed";
+    /// The ring buffer was full and an event was lost. Counted beside the packet's outcome.
+    EventLost = 3, "event_lost";
+
+    /// Passed: shorter than the headers that it announces, before it was known to be ours.
+    PassTruncated = 16, "pass_truncated";
+    /// Passed: neither IPv4 nor tagged IPv4 (ARP, IPv6, two tags).
+    PassNotIpv4 = 17, "pass_not_ipv4";
+    /// Passed: IPv4 with options, or not version 4 inside an IPv4 frame.
+    PassIpOptions = 18, "pass_ip_options";
+    /// Passed: a fragment; the stack reassembles.
+    PassFragment = 19, "pass_fragment";
+    /// Passed: not UDP.
+    PassNotUdp = 20, "pass_not_udp";
+    /// Passed: the destination is not a media address of ours on this interface and VLAN.
+    PassNotOurAddress = 21, "pass_not_our_address";
+    /// Passed: our address, but a port outside of its media range (SIP among them).
+    PassNotMediaPort = 22, "pass_not_media_port";
+    /// Passed: the userspace relay serves this port.
+    PassRelay = 23, "pass_relay";
+    /// Passed: the flow's next hop is not resolved.
+    PassNoNextHop = 24, "pass_no_next_hop";
+    /// Passed: the packet is larger than the egress interface takes.
+    PassTooBig = 25, "pass_too_big";
+    /// Passed: the egress interface is not among the devices that packets may leave from.
+    PassNoDevice = 26, "pass_no_device";
+    /// Passed: the driver has no room in front of the frame for the egress VLAN tag.
+    PassNoHeadroom = 27, "pass_no_headroom";
+
+    /// Dropped: a port of our media range without a flow.
+    DropNoFlow = 64, "drop_no_flow";
+    /// Dropped: the flow's slot is inconsistent (unknown state, partner on no address of ours).
+    DropBadSlot = 65, "drop_bad_slot";
+    /// Dropped: the lengths in the IP and UDP headers and of the frame contradict each other.
+    DropBadLength = 66, "drop_bad_length";
+    /// Dropped: not from the source that the flow accepts.
+    DropWrongSource = 67, "drop_wrong_source";
+    /// Dropped: another packet claimed the slot at the same moment.
+    DropLostClaim = 68, "drop_lost_claim";
+    /// Dropped: neither learned nor signalled where to send it.
+    DropNoDestination = 69, "drop_no_destination";
+    /// Dropped: too short for RTP or RTCP, or for the header that it announces.
+    DropShortMedia = 70, "drop_short_media";
+    /// Dropped: first byte of STUN, on a flow that has none.
+    DropStun = 71, "drop_stun";
+    /// Dropped: first byte of DTLS, on a flow that has none.
+    DropDtls = 72, "drop_dtls";
+    /// Dropped: first byte neither of RTP nor of STUN or DTLS.
+    DropNotRtp = 73, "drop_not_rtp";
+    /// Dropped: RTCP on an RTP port, or RTP on an RTCP port.
+    DropWrongKind = 74, "drop_wrong_kind";
+}
+
+/// Entries of `COUNTERS`: the numbers above, and room to grow without a new layout.
+pub const COUNTERS: u32 = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_names_are_unique_and_fit() {
+        for (position, counter) in Counter::ALL.iter().enumerate() {
+            assert!(counter.number() < COUNTERS);
+            assert_eq!(Counter::from_number(counter.number()), Some(*counter));
+            for other in &Counter::ALL[position + 1..] {
+                assert!(counter.number() < other.number());
+                assert_ne!(counter.name(), other.name());
+            }
+        }
+        assert_eq!(Counter::from_number(COUNTERS - 1), None);
+    }
+
+    #[test]
+    fn names_say_what_becomes_of_the_packet() {
+        for counter in Counter::ALL {
+            let prefix = match counter.number() {
+                0..=1 => "forward_",
+                2..=15 => continue,
+                16..=63 => "pass_",
+                64.. => "drop_",
+            };
+            assert!(counter.name().starts_with(prefix), "{}", counter.name());
+        }
+    }
+}

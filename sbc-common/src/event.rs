@@ -1,0 +1,97 @@
+//! Records of the ring buffer: state changes, never packets.
+
+use crate::addr::Endpoint;
+use crate::flow::SlotIndex;
+
+/// A learning slot was claimed. The only record so far; its first field says so.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LatchedRecord {
+    /// [`LATCHED`].
+    pub kind: u32,
+    /// The slot.
+    pub slot: u32,
+    /// The source that claimed it.
+    pub source: Endpoint,
+    /// The generation that it was claimed in.
+    pub generation: u32,
+    /// Always zero.
+    pub unused: [u8; 4],
+}
+
+/// `kind` of [`LatchedRecord`].
+pub const LATCHED: u32 = 1;
+
+impl LatchedRecord {
+    /// Its size in the ring.
+    pub const BYTES: usize = size_of::<Self>();
+
+    /// A record of a claim.
+    #[inline(always)]
+    pub const fn new(slot: SlotIndex, source: Endpoint, generation: u32) -> Self {
+        Self { kind: LATCHED, slot: slot.0, source, generation, unused: [0; 4] }
+    }
+}
+
+/// What a record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A learning slot was claimed.
+    Latched {
+        /// The slot.
+        slot: SlotIndex,
+        /// The source that claimed it.
+        source: Endpoint,
+        /// The generation that it was claimed in: an event of an earlier flow must not be taken for this one's.
+        generation: u32,
+    },
+}
+
+impl Event {
+    /// Reads a record; `None` for one of another length or kind.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; LatchedRecord::BYTES] = bytes.try_into().ok()?;
+        let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        if word(0) != LATCHED {
+            return None;
+        }
+        Some(Self::Latched {
+            slot: SlotIndex(word(4)),
+            source: Endpoint {
+                address: [bytes[8], bytes[9], bytes[10], bytes[11]],
+                port: [bytes[12], bytes[13]],
+                unused: [0; 2],
+            },
+            generation: word(16),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::mem::offset_of;
+
+    #[test]
+    fn layout_is_locked_and_read_back() {
+        assert_eq!(LatchedRecord::BYTES, 24);
+        assert_eq!(
+            (
+                offset_of!(LatchedRecord, kind),
+                offset_of!(LatchedRecord, slot),
+                offset_of!(LatchedRecord, source),
+                offset_of!(LatchedRecord, generation),
+                offset_of!(LatchedRecord, unused)
+            ),
+            (0, 4, 8, 16, 20)
+        );
+        let (slot, source) = (SlotIndex::new(1, 20_000), Endpoint::new([203, 0, 113, 9], 40_000));
+        // SAFETY: 24 bytes without padding.
+        let bytes: [u8; 24] = unsafe { core::mem::transmute(LatchedRecord::new(slot, source, 77)) };
+        assert_eq!(Event::from_bytes(&bytes), Some(Event::Latched { slot, source, generation: 77 }));
+        assert_eq!(Event::from_bytes(&bytes[..23]), None);
+        let mut other = bytes;
+        other[0] = 2;
+        assert_eq!(Event::from_bytes(&other), None);
+    }
+}

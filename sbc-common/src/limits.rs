@@ -1,0 +1,32 @@
+//! Capacities of the maps, each with its reason, and the number of the layout.
+
+/// Rises with every change of a map's layout, key or meaning. Pins live in a directory of this number.
+pub const ABI: u32 = 1;
+
+/// Media addresses of ours: each costs 4 MiB of flow slots, and the loader makes only as many as are configured.
+pub const ADDRESS_SLOTS: u32 = 64;
+
+/// Flow slots per address: every port, so that the index needs no base and survives a change of the range.
+pub const PORTS_PER_ADDRESS: u32 = 1 << 16;
+
+/// Next hops: neighbours of our interfaces, not peers; a few gateways, or a subnet of phones.
+pub const NEXT_HOPS: u32 = 4096;
+
+/// Interfaces that packets may leave from.
+pub const DEVICES: u32 = 64;
+
+/// Room of the ring buffer in bytes: some 8,000 events, a second of claims at a rate that signalling cannot reach.
+pub const EVENTS_BYTES: u32 = 256 * 1024;
+
+/// Names of maps and programs in the kernel: 15 bytes and a terminating zero.
+pub const NAME_BYTES: usize = 15;
+
+/// The one entry of `CONFIG`: says which layout the maps beside it have.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// [`ABI`] of whoever made the maps.
+    pub abi: u32,
+    /// Always zero.
+    pub unused: [u8; 4],
+}

@@ -1,0 +1,37 @@
+//! Names of the maps and programs, as in the object and in the kernel.
+
+/// Flow slots: mmapable array of [`crate::flow::FlowSlot`], indexed by [`crate::flow::SlotIndex`].
+pub const FLOWS: &str = "FLOWS";
+/// Next hops: array of [`crate::next_hop::NextHop`].
+pub const NEXT_HOPS: &str = "NEXT_HOPS";
+/// Our media addresses: hash from [`crate::addr::AddressKey`] to the address slot (`u32`).
+pub const ADDRESS_KEYS: &str = "ADDRESS_KEYS";
+/// Our media addresses: array of [`crate::addr::AddressSlot`], indexed by address slot.
+pub const ADDRESSES: &str = "ADDRESSES";
+/// Egress interfaces: device hash, from interface index to interface index.
+pub const DEVICES: &str = "DEVICES";
+/// Outcomes: per-CPU array of `u64`, indexed by [`crate::counter::Counter`] number.
+pub const COUNTERS: &str = "COUNTERS";
+/// Events: ring buffer of [`crate::event`] records.
+pub const EVENTS: &str = "EVENTS";
+/// The layout's number: array of one [`crate::limits::Config`].
+pub const CONFIG: &str = "CONFIG";
+
+/// Every map of the object.
+pub const MAPS: [&str; 8] = [FLOWS, NEXT_HOPS, ADDRESS_KEYS, ADDRESSES, DEVICES, COUNTERS, EVENTS, CONFIG];
+
+/// The XDP program.
+pub const PROGRAM: &str = "sbc";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::NAME_BYTES;
+
+    #[test]
+    fn names_fit_the_kernel() {
+        for name in MAPS.into_iter().chain([PROGRAM]) {
+            assert!(name.len() <= NAME_BYTES, "{name}");
+        }
+    }
+}
