@@ -15,6 +15,7 @@ pub mod media;
 pub mod output;
 pub mod record;
 pub mod rng;
+pub mod sdp;
 pub mod time;
 pub mod timers;
 

@@ -57,7 +57,7 @@ impl PortPool {
         let free: Vec<u16> = first
             .into_iter()
             .flat_map(|first| (first..=*ports.end()).step_by(2))
-            .filter(|even| even + 1 <= *ports.end())
+            .filter(|even| even < ports.end())
             .collect();
         Self {
             first: first.unwrap_or(u16::MAX),
