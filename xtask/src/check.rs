@@ -1,0 +1,71 @@
+//! `cargo xtask check`: formatting, clippy, docs, the dependency rule, licences.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::run::{cargo, find, say};
+use crate::{setup, tidy};
+
+/// How a check or a whole suite went.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) passed: u32,
+    pub(crate) failed: u32,
+    /// Why each skipped one was skipped.
+    pub(crate) skipped: Vec<String>,
+}
+
+impl Tally {
+    /// Runs one check and counts it; what went wrong is said at once, the others still run.
+    pub(crate) fn step(&mut self, name: &str, step: impl FnOnce() -> Result<()>) {
+        say(name);
+        match step() {
+            Ok(()) => self.passed += 1,
+            Err(error) => {
+                eprintln!("FAILED: {name}: {error:#}");
+                self.failed += 1;
+            }
+        }
+    }
+
+    /// Counts something that cannot run here.
+    pub(crate) fn skip(&mut self, name: &str, reason: &str) {
+        let line = format!("SKIP: {name}: {reason}");
+        eprintln!("{line}");
+        self.skipped.push(line);
+    }
+}
+
+/// The command.
+pub(crate) fn run() -> Result<()> {
+    setup::require_components()?;
+    let mut tally = Tally::default();
+    all(&mut tally);
+    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped.len());
+    if tally.failed > 0 {
+        bail!("{} checks failed", tally.failed);
+    }
+    Ok(())
+}
+
+/// Every check.
+pub(crate) fn all(tally: &mut Tally) {
+    tally.step("formatting", || crate::run::run(&mut cargo(&["fmt", "--all", "--check"])));
+    tally.step("dependency rule", tidy::run);
+    tally.step("clippy", || {
+        let lints = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"];
+        crate::run::run(&mut cargo(&lints))
+    });
+    tally.step("docs", || {
+        let mut docs = cargo(&["doc", "--quiet", "--workspace", "--no-deps", "--exclude", "sbc-ebpf"]);
+        crate::run::run(docs.env("RUSTDOCFLAGS", "--deny warnings"))
+    });
+    if find("cargo-deny").is_some() {
+        tally.step("licences and advisories", || {
+            crate::run::run(Command::new("cargo-deny").args(["check"]).current_dir(crate::run::root()))
+        });
+    } else {
+        tally.skip("cargo-deny", "not installed (cargo install --locked cargo-deny)");
+    }
+}
