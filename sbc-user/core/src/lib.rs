@@ -13,6 +13,7 @@ pub mod identity;
 pub mod input;
 pub mod media;
 pub mod output;
+pub mod peer_media;
 pub mod record;
 pub mod rng;
 pub mod sdp;

@@ -1,8 +1,9 @@
 //! The media plan of a call: every stream, both sides, who may send. The dataplane obeys it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use crate::id::{CallId, RealmId};
+pub use crate::peer_media::PeerMedia;
 
 /// All relayed streams of one call. Replaces the call's previous plan as one unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,15 +40,6 @@ pub struct StreamSide {
     pub source: SourcePolicy,
     /// DSCP of what we send to this side, 0 to 63.
     pub dscp: u8,
-}
-
-/// Where a peer receives, from its SDP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerMedia {
-    /// RTP address and port.
-    pub rtp: SocketAddr,
-    /// RTCP address and port (`a=rtcp`, else the port after RTP; RFC 3605).
-    pub rtcp: SocketAddr,
 }
 
 /// From where packets are accepted on a side's ports.

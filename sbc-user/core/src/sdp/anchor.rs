@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::crypto;
 use super::model::{Attribute, Connection, Direction, Line, Media, MediaKind, Sdp, Section};
-use crate::media::plan::PeerMedia;
+use crate::peer_media::PeerMedia;
 
 /// What a description asks of the media path, by m-line.
 #[derive(Clone, Debug, PartialEq, Eq)]
