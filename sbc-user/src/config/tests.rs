@@ -1,0 +1,421 @@
+//! Configurations, right and wrong, against a machine that exists only here.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+
+use sbc_core::config::{MediaSourceRule, NextHop, Prefix, Route};
+use sbc_core::flow::Transport;
+use sbc_core::id::{ListenerId, RealmId, TrunkId};
+
+use super::*;
+
+struct FakeHost {
+    certificate: String,
+    key: String,
+    other_key: String,
+}
+
+impl FakeHost {
+    fn new() -> Self {
+        let rcgen::CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(["sbc.example".to_owned()]).unwrap();
+        let other_key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        Self { certificate: cert.pem(), key: signing_key.serialize_pem(), other_key }
+    }
+}
+
+impl Host for FakeHost {
+    fn addresses(&self) -> Option<Vec<HostAddress>> {
+        let address = |interface: &str, address: &str, prefix_len| HostAddress {
+            interface: interface.to_owned(),
+            address: address.parse().unwrap(),
+            prefix_len,
+        };
+        Some(vec![
+            address("lo", "127.0.0.1", 8),
+            address("wan0", "198.51.100.10", 24),
+            address("wan0", "198.51.100.11", 24),
+            address("wan1", "198.51.100.12", 24),
+            address("lan0", "10.0.0.5", 24),
+            address("lan0", "2001:db8::5", 64),
+        ])
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        match path.file_name().and_then(|name| name.to_str()) {
+            Some("fullchain.pem" | "carrier-ca.pem" | "ca-certificates.crt") => {
+                Ok(self.certificate.clone().into())
+            }
+            Some("privkey.pem") => Ok(self.key.clone().into()),
+            Some("other.pem") => Ok(self.other_key.clone().into()),
+            Some("empty.pem") => Ok(Vec::new()),
+            Some(_) | None => Err(io::Error::from(io::ErrorKind::NotFound)),
+        }
+    }
+}
+
+fn parse(text: &str) -> Result<(Config, Report), Report> {
+    Config::parse(Path::new("/etc/sbc/sbc.toml"), text, &FakeHost::new())
+}
+
+fn valid(text: &str) -> Config {
+    match parse(text) {
+        Ok((config, report)) => {
+            assert!(report.diagnostics.is_empty(), "{report}");
+            config
+        }
+        Err(report) => panic!("{report}"),
+    }
+}
+
+/// Asserts every line of the report, in order.
+fn refused(text: &str, expected: &[&str]) {
+    let report = parse(text).expect_err("must be refused");
+    assert_eq!(report.to_string(), expected.join("\n"), "\n{}", report.render(false));
+}
+
+const BOTH: &str = r#"
+[public]
+bind = "198.51.100.10"
+peers = ["192.0.2.0/24"]
+next_hop = "192.0.2.7"
+[private]
+bind = "10.0.0.5"
+pbx = "10.0.0.20:5060"
+"#;
+
+/// `BOTH` with one line replaced.
+fn with(line: &str, replacement: &str) -> String {
+    assert!(BOTH.contains(line));
+    BOTH.replacen(line, replacement, 1)
+}
+
+#[test]
+fn the_shortest_configuration_is_a_whole_one() {
+    let config = valid(BOTH);
+    let engine = &config.engine;
+    assert_eq!(config.instance, "main");
+    assert_eq!(config.daemon.socket, Path::new(DEFAULT_SOCKET));
+    assert_eq!(config.daemon.record, RecordTo::Log);
+    let names: Vec<&str> = engine.realms.iter().map(|realm| realm.name.as_str()).collect();
+    assert_eq!(names, ["public", "private"]);
+    assert!(engine.realms.iter().all(|realm| realm.hide_topology && realm.media.dscp == 46));
+    assert!(engine.realms.iter().all(|realm| realm.media.ports == (20_000..=27_999)));
+    let sockets: Vec<_> =
+        engine.listeners.iter().map(|listener| (listener.transport, listener.bind.to_string())).collect();
+    assert_eq!(
+        sockets,
+        [
+            (Transport::Udp, "198.51.100.10:5060".to_owned()),
+            (Transport::Tcp, "198.51.100.10:5060".to_owned()),
+            (Transport::Udp, "10.0.0.5:5060".to_owned()),
+            (Transport::Tcp, "10.0.0.5:5060".to_owned()),
+        ]
+    );
+    assert_eq!(engine.trunks[0].sources, [Prefix { addr: IpAddr::from([192, 0, 2, 0]), len: 24 }]);
+    assert_eq!(engine.trunks[1].sources, [Prefix { addr: IpAddr::from([10, 0, 0, 20]), len: 32 }]);
+    let pbx = NextHop { listener: ListenerId(2), remote: "10.0.0.20:5060".parse().unwrap() };
+    assert_eq!(engine.trunks[1].next_hop, Some(pbx));
+    assert_eq!(
+        engine.routes,
+        [Route { from: TrunkId(0), to: TrunkId(1) }, Route { from: TrunkId(1), to: TrunkId(0) }]
+    );
+    assert_eq!(engine.max_calls, 4000, "each side's 8000 ports hold 4000 pairs");
+}
+
+#[test]
+fn every_example_configuration_is_valid() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let mut examples = 0;
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        match Config::parse(&path, &text, &FakeHost::new()) {
+            Ok((_, report)) => assert!(report.diagnostics.is_empty(), "{report}"),
+            Err(report) => panic!("{report}"),
+        }
+        examples += 1;
+    }
+    assert!(examples >= 3, "{examples}");
+}
+
+#[test]
+fn a_certificate_makes_tls_the_default_transport() {
+    let tls = with("peers", "certificate = \"fullchain.pem\"\nkey = \"privkey.pem\"\npeers");
+    let config = valid(&tls);
+    assert_eq!(config.engine.listeners[0].bind.to_string(), "198.51.100.10:5063");
+    assert_eq!(config.realms[0].tls.as_ref().unwrap().certificate, Path::new("/etc/sbc/fullchain.pem"));
+    let carrier = config.engine.trunks[0].next_hop.unwrap();
+    assert_eq!(carrier.remote.to_string(), "192.0.2.7:5061");
+    let (hop, how) = &config.tls_peers[0];
+    assert_eq!(*hop, carrier);
+    let authorities = "/etc/ssl/certs/ca-certificates.crt".into();
+    assert_eq!(*how, TlsPeer::Verified { authorities, name: None });
+}
+
+#[test]
+fn realms_on_one_address_share_the_default_media_ports() {
+    let config = valid(&BOTH.replace("198.51.100.10\"", "10.0.0.5\"\nudp = 5070"));
+    assert_eq!(config.engine.realms[0].media.ports, 20_000..=23_999);
+    assert_eq!(config.engine.realms[1].media.ports, 24_000..=27_999);
+    assert_eq!(config.engine.max_calls, 2000);
+}
+
+#[test]
+fn the_advertised_address_is_signalled_and_offered_for_media() {
+    let config = valid(&with("peers", "advertised = \"203.0.113.5\"\nmedia_source = \"learn\"\npeers"));
+    assert_eq!(config.engine.listeners[0].bind.to_string(), "198.51.100.10:5060");
+    assert_eq!(config.engine.listeners[0].advertised.to_string(), "203.0.113.5:5060");
+    assert_eq!(config.engine.realms[0].media.advertised, IpAddr::from([203, 0, 113, 5]));
+    assert_eq!(config.engine.trunks[0].media_source, MediaSourceRule::LearnFromSignallingAddress);
+    assert_eq!(config.engine.listeners[2].realm, RealmId(1));
+}
+
+#[test]
+fn all_problems_are_reported_at_once_and_located() {
+    refused(
+        "[public]\nbind = \"0.0.0.0\"\npears = []\nudp = 70000\n[private]\nbind = \"10.0.0\"\npbx = 5\n",
+        &[
+            "/etc/sbc/sbc.toml:2:8: error: public.bind: 0.0.0.0 is forbidden here: it stands for any address, and \
+             peers are told exactly one (allowed: an IPv4 or IPv6 address, for example \"192.0.2.10\")",
+            "/etc/sbc/sbc.toml:3:1: error: public.pears: unknown key (allowed: did you mean `peers`? advertised, \
+             bind, certificate, hide_topology, key, may_appear_later, media, media_source, next_hop, peers, tcp, \
+             tls, tls_ca, tls_name, tls_verify, udp)",
+            "/etc/sbc/sbc.toml:4:7: error: public.udp: out of bounds: 70000 (allowed: a whole number from 1 to 65535)",
+            "/etc/sbc/sbc.toml:6:8: error: private.bind: syntax error: \"10.0.0\" is not an address (allowed: an \
+             IPv4 or IPv6 address, for example \"192.0.2.10\")",
+            "/etc/sbc/sbc.toml:7:7: error: private.pbx: wrong type: integer (allowed: \
+             [udp:|tcp:|tls:]address[:port], for example \"192.0.2.7\", \"10.0.0.20:5060\" or \
+             \"tls:[2001:db8::7]:5061\")",
+        ],
+    );
+}
+
+#[test]
+fn a_person_is_shown_the_line() {
+    let report =
+        parse(&with("bind = \"10.0.0.5\"", "bind = \"255.255.255.255\"")).expect_err("must be refused");
+    let expected = "\
+error: private.bind: 255.255.255.255 is forbidden here: it is the broadcast address
+ --> /etc/sbc/sbc.toml:7:8
+  |
+7 | bind = \"255.255.255.255\"
+  |        ^^^^^^^^^^^^^^^^^
+  |
+  = help: allowed: an IPv4 or IPv6 address, for example \"192.0.2.10\"
+
+";
+    assert_eq!(report.render(false), expected);
+}
+
+#[test]
+fn broken_toml_is_located() {
+    let report = parse("[public\nbind = \"198.51.100.10\"\n").expect_err("must be refused");
+    assert!(report.to_string().starts_with("/etc/sbc/sbc.toml:1:"), "{report}");
+    assert!(report.to_string().contains("syntax error"), "{report}");
+}
+
+#[test]
+fn a_realm_must_say_where_it_is() {
+    refused(
+        "[public]\npeers = \"192.0.2.7\"\n[private]\nbind = \"10.0.0.5\"\npbx = \"10.0.0.20\"\n",
+        &["/etc/sbc/sbc.toml:1:2: error: public.bind: is missing (allowed: an address of this host)"],
+    );
+    refused(
+        "instance = \"a\"\n",
+        &[
+            "/etc/sbc/sbc.toml:1:1: error: no realm: there is no network to serve (allowed: the tables [public] and \
+           [private], or one [[realm]] for each network)",
+        ],
+    );
+}
+
+#[test]
+fn a_bind_address_is_the_hosts_unless_it_may_appear_later() {
+    let elsewhere = with("bind = \"10.0.0.5\"", "bind = \"10.0.9.9\"");
+    refused(
+        &elsewhere,
+        &[
+            "/etc/sbc/sbc.toml:7:8: error: private.bind: 10.0.9.9 is not an address of this host (allowed: 127.0.0.1 \
+           (lo), 198.51.100.10 (wan0), 198.51.100.11 (wan0), 198.51.100.12 (wan1), 10.0.0.5 (lan0); or \
+           `may_appear_later = true` in private)",
+        ],
+    );
+    let later = valid(&elsewhere.replace("pbx", "may_appear_later = true\npbx"));
+    assert!(later.realms[1].may_appear_later && !later.realms[0].may_appear_later);
+    assert!(Config::parse(Path::new("sbc.toml"), &elsewhere, &OtherHost).is_ok());
+}
+
+#[test]
+fn two_interfaces_in_one_subnet_are_refused_and_two_addresses_of_one_are_not() {
+    refused(
+        &with("bind = \"10.0.0.5\"", "bind = \"198.51.100.12\""),
+        &[
+            "/etc/sbc/sbc.toml:7:8: error: private.bind: 198.51.100.10 on wan0 and 198.51.100.12 on wan1 are in one \
+           subnet: answers would leave by the wrong interface (allowed: two addresses of one interface, or two \
+           interfaces in different subnets)",
+        ],
+    );
+    valid(&with("bind = \"10.0.0.5\"", "bind = \"198.51.100.11\""));
+}
+
+#[test]
+fn a_media_range_must_hold_a_call_and_be_its_realms_alone() {
+    let report =
+        parse(&with("pbx", "media = { ports = \"20001-20004\" }\npbx")).expect_err("must be refused");
+    assert_eq!(
+        report.to_string(),
+        "/etc/sbc/sbc.toml:8:19: error: private.media.ports: out of bounds: 20001-20004 cannot hold a call (allowed: \
+         \"first-last\" inside 1024-65535 with at least 4 ports (a call takes an even RTP port and the next RTCP \
+         port on each side), for example \"20000-27999\")"
+    );
+    let one_address = with("bind = \"10.0.0.5\"", "bind = \"198.51.100.10\"\nudp = 5070");
+    refused(
+        &one_address.replace("pbx", "media = { ports = \"27000-27999\" }\npbx"),
+        &[
+            "/etc/sbc/sbc.toml:9:19: error: private.media.ports: realms public and private would share media ports of \
+           198.51.100.10 (allowed: ranges that do not overlap)",
+        ],
+    );
+}
+
+#[test]
+fn a_socket_is_taken_once() {
+    refused(
+        &with("bind = \"10.0.0.5\"", "bind = \"198.51.100.10\"\nudp = 5060"),
+        &[
+            "/etc/sbc/sbc.toml:8:7: error: private.udp: udp 198.51.100.10:5060 is taken twice (allowed: another port \
+           or another `bind`)",
+        ],
+    );
+    refused(
+        &with("pbx", "tcp = 5061\ntls = 5061\ncertificate = \"fullchain.pem\"\nkey = \"privkey.pem\"\npbx"),
+        &[
+            "/etc/sbc/sbc.toml:9:7: error: private.tls: tls 10.0.0.5:5061 is taken twice (allowed: another port or \
+           another `bind`)",
+        ],
+    );
+    refused(
+        &with("pbx", "udp = 20002\npbx"),
+        &[
+            "/etc/sbc/sbc.toml:8:7: error: private.udp: udp 10.0.0.5:20002 lies in the media ports of realm private, \
+           20000-27999 (allowed: a port outside of them)",
+        ],
+    );
+    valid(&with("pbx", "tcp = 20002\npbx"));
+}
+
+#[test]
+fn a_tls_listener_needs_a_certificate_and_its_own_key() {
+    let tls = |files: &str| with("pbx", &format!("tls = 5064\n{files}pbx"));
+    refused(
+        &tls(""),
+        &[
+            "/etc/sbc/sbc.toml:8:7: error: private.tls: TLS needs a certificate and its key (allowed: `certificate` \
+           and `key` in private, paths of PEM files)",
+        ],
+    );
+    refused(
+        &tls("certificate = \"fullchain.pem\"\nkey = \"other.pem\"\n"),
+        &[
+            "/etc/sbc/sbc.toml:10:7: error: private.key: the private key does not belong to the certificate (allowed: \
+           the private key of the realm's certificate)",
+        ],
+    );
+    refused(
+        &tls("certificate = \"nowhere.pem\"\nkey = \"empty.pem\"\n"),
+        &[
+            "/etc/sbc/sbc.toml:9:15: error: private.certificate: /etc/sbc/nowhere.pem: entity not found (allowed: a \
+             path; a relative one begins at the directory of this file)",
+            "/etc/sbc/sbc.toml:10:7: error: private.key: holds no private key (PKCS#8, PKCS#1 or SEC1; an encrypted \
+             one cannot be used) (allowed: a PEM file with one private key)",
+        ],
+    );
+}
+
+#[test]
+fn a_next_hop_must_be_reachable_by_its_realm() {
+    refused(
+        &with("10.0.0.20:5060", "tls:10.0.0.20"),
+        &[
+            "/etc/sbc/sbc.toml:8:7: error: private.pbx: the realm has no tls listener to send from (allowed: udp, tcp; \
+           or `tls = port` in private, with `certificate` and `key`)",
+        ],
+    );
+    refused(
+        &with("10.0.0.20:5060", "10.0.0.5:5060"),
+        &[
+            "/etc/sbc/sbc.toml:8:7: error: private.pbx: 10.0.0.5:5060 is a listener of this SBC: calls would come back \
+           to it (allowed: the peer's address)",
+        ],
+    );
+    refused(
+        &with("10.0.0.20:5060", "[2001:db8::20]:5060"),
+        &[
+            "/etc/sbc/sbc.toml:8:7: error: private.pbx: 2001:db8::20 cannot be reached from 10.0.0.5 (allowed: an \
+           address of the same family as the realm's `bind`)",
+        ],
+    );
+    refused(
+        &with("pbx", "tls_verify = false\npbx"),
+        &[
+            "/etc/sbc/sbc.toml:8:14: error: private.tls_verify: has no meaning without a TLS next hop (allowed: only \
+           beside a next hop that is reached by TLS)",
+        ],
+    );
+}
+
+#[test]
+fn names_of_realms_and_trunks_are_resolved() {
+    let more = "[[trunk]]\nname = \"a\"\nrealm = \"publik\"\nsources = \"192.0.3.0/24\"\n[[route]]\nfrom = \"b\"\nto = \"private\"\n";
+    refused(
+        &format!("{BOTH}{more}"),
+        &[
+            "/etc/sbc/sbc.toml:11:9: error: trunk[0].realm: there is no realm \"publik\" (allowed: public, private)",
+            "/etc/sbc/sbc.toml:14:8: error: route[0].from: there is no trunk \"b\" (allowed: public, private)",
+        ],
+    );
+}
+
+#[test]
+fn a_source_belongs_to_one_trunk_of_its_realm() {
+    let more = "[[trunk]]\nname = \"a\"\nrealm = \"public\"\nsources = [\"192.0.2.99\"]\n[[route]]\nfrom = \"a\"\nto = \"private\"\n";
+    refused(
+        &format!("{BOTH}{more}"),
+        &[
+            "/etc/sbc/sbc.toml:12:12: error: trunk[0].sources: trunks public and a both claim 192.0.2.99 (allowed: \
+           sources that belong to one trunk of the realm only)",
+        ],
+    );
+    valid(&format!("{BOTH}{}", more.replace("192.0.2.99", "192.0.3.99")));
+}
+
+#[test]
+fn a_route_leads_to_a_next_hop_and_there_is_one_from_each_trunk() {
+    let more = "[[trunk]]\nname = \"in\"\nrealm = \"public\"\nsources = \"192.0.3.1\"\n\
+                [[route]]\nfrom = \"private\"\nto = \"in\"\n[[route]]\nfrom = \"private\"\nto = \"public\"\n\
+                [[route]]\nfrom = \"in\"\nto = \"private\"\n";
+    refused(
+        &format!("{BOTH}{more}"),
+        &[
+            "/etc/sbc/sbc.toml:15:6: error: route[0].to: trunk in has no next hop: no call can be sent to it \
+             (allowed: a trunk with a next hop)",
+            "/etc/sbc/sbc.toml:16:1: error: route[1]: calls from private already have a route (allowed: one route \
+             from each trunk)",
+        ],
+    );
+}
+
+#[test]
+fn what_is_possible_but_strange_is_a_warning() {
+    let (_, report) = parse(&with("next_hop = \"192.0.2.7\"", "")).unwrap();
+    assert_eq!(
+        report.to_string(),
+        "/etc/sbc/sbc.toml:6:2: warning: private: calls from private have no route (allowed: `next_hop` in [public], \
+         or a [[route]])"
+    );
+    let (config, report) = parse(&format!("{BOTH}[limits]\nmax_calls = 5000\n")).unwrap();
+    assert_eq!(config.engine.max_calls, 5000);
+    assert!(report.to_string().contains("the media ports hold 4000 audio calls"), "{report}");
+}

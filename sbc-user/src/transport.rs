@@ -1,0 +1,3 @@
+//! SIP over sockets: UDP, TCP and TLS. Moves bytes; what they mean is the engine's.
+
+pub mod tls;

@@ -1,0 +1,3 @@
+//! TLS under SIP: identities, verification of peers.
+
+pub mod certs;
