@@ -6,9 +6,13 @@
 pub mod anchor;
 mod crypto;
 mod model;
+pub mod offer_answer;
 pub mod origin;
 mod parse;
 mod write;
+
+#[cfg(test)]
+mod golden;
 
 pub use model::{Direction, MediaKind, Sdp};
 pub use parse::{MAX_BYTES, MAX_LINES, MAX_MEDIA, SdpError};
