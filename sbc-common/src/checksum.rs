@@ -45,7 +45,7 @@ impl Delta {
 
 /// Folds a sum of 16-bit and 32-bit words to 16 bits, carries added back.
 #[inline(always)]
-const fn fold(sum: u64) -> u16 {
+pub const fn fold(sum: u64) -> u16 {
     let sum = (sum & 0xffff_ffff) + (sum >> 32);
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);

@@ -49,6 +49,9 @@ counters! {
     Claimed = 2, "claimed";
     /// The ring buffer was full and an event was lost. Counted beside the packet's outcome.
     EventLost = 3, "event_lost";
+    /// Of the packets whose UDP checksum was verified, this one's was wrong. Counted beside the packet's outcome: it
+    /// is forwarded as it is, and its receiver drops it.
+    BadChecksum = 4, "bad_checksum";
 
     /// Passed: shorter than the headers that it announces, before it was known to be ours.
     PassTruncated = 16, "pass_truncated";

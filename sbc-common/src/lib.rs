@@ -10,6 +10,7 @@
 
 pub mod addr;
 pub mod checksum;
+pub mod config;
 pub mod counter;
 pub mod event;
 pub mod flow;

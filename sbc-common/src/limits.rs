@@ -20,13 +20,3 @@ pub const EVENTS_BYTES: u32 = 256 * 1024;
 
 /// Names of maps and programs in the kernel: 15 bytes and a terminating zero.
 pub const NAME_BYTES: usize = 15;
-
-/// The one entry of `CONFIG`: says which layout the maps beside it have.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Config {
-    /// [`ABI`] of whoever made the maps.
-    pub abi: u32,
-    /// Always zero.
-    pub unused: [u8; 4],
-}

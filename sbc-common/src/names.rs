@@ -14,7 +14,7 @@ pub const DEVICES: &str = "DEVICES";
 pub const COUNTERS: &str = "COUNTERS";
 /// Events: ring buffer of [`crate::event`] records.
 pub const EVENTS: &str = "EVENTS";
-/// The layout's number: array of one [`crate::limits::Config`].
+/// The layout's number and the switches: array of one [`crate::config::Config`].
 pub const CONFIG: &str = "CONFIG";
 
 /// Every map of the object.

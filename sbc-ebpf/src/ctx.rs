@@ -1,0 +1,230 @@
+//! The only raw pointers: access to the frame and to a flow slot.
+//!
+//! Frame data is read and written by single instructions of the width asked for, whatever the alignment: the kernel
+//! verifier allows it where the machine does, while the compiler would split an unaligned access into bytes. A slot
+//! is shared with other CPUs and with the daemon, so every access to it is one whole word.
+
+use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_xdp_adjust_head};
+use aya_ebpf::programs::XdpContext;
+use sbc_common::flow::{FlowSlot, TICK_SHIFT};
+
+/// The frame, as two addresses that the verifier follows.
+#[derive(Clone, Copy)]
+pub struct Frame {
+    start: usize,
+    end: usize,
+}
+
+impl Frame {
+    /// The frame that the program was called for.
+    #[inline(always)]
+    pub fn of(ctx: &XdpContext) -> Self {
+        Self { start: ctx.data(), end: ctx.data_end() }
+    }
+
+    /// Moves the start of the frame by some bytes: forwards, cutting them off, or backwards. Any [`Window`] taken
+    /// before is void. `None` if the driver has no room.
+    #[inline(always)]
+    pub fn moved_start(ctx: &XdpContext, by: i32) -> Option<Self> {
+        // SAFETY: the context is the one that the kernel passed to the program.
+        let failed = unsafe { bpf_xdp_adjust_head(ctx.ctx, by) } != 0;
+        if failed { None } else { Some(Self::of(ctx)) }
+    }
+
+    /// Bytes in the frame.
+    #[inline(always)]
+    pub fn length(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// `N` bytes at an offset, if the frame has them.
+    #[inline(always)]
+    pub fn window<const N: usize>(&self, offset: usize) -> Option<Window<N>> {
+        let at = self.start + offset;
+        if at + N > self.end { None } else { Some(Window { at }) }
+    }
+}
+
+/// Longest run that [`Frame::sum`] adds up, in steps of four bytes: an Ethernet frame's worth.
+const SUM_STEPS: usize = 384;
+
+impl Frame {
+    /// The sum of some bytes as 16-bit words, not folded, as if a zero byte followed an odd last one. `None` if the
+    /// frame does not have them or they are more than the verifier should follow.
+    #[inline(always)]
+    pub fn sum(&self, offset: usize, bytes: usize) -> Option<u64> {
+        let (mut at, mut left, mut sum) = (offset, bytes, 0);
+        for _ in 0..SUM_STEPS {
+            if left < 4 {
+                break;
+            }
+            sum += u64::from(self.window::<4>(at)?.load32::<0>());
+            at += 4;
+            left -= 4;
+        }
+        if left & 2 != 0 {
+            sum += u64::from(self.window::<2>(at)?.load16::<0>());
+            at += 2;
+        }
+        if left & 1 != 0 {
+            sum += u64::from(u16::from_ne_bytes([self.window::<1>(at)?.load8::<0>(), 0]));
+        }
+        if left < 4 { Some(sum) } else { None }
+    }
+}
+
+/// `N` bytes of the frame, known to be there.
+#[derive(Clone, Copy)]
+pub struct Window<const N: usize> {
+    at: usize,
+}
+
+/// One load or store instruction on the BPF machine, an unaligned access elsewhere.
+macro_rules! access {
+    ($load:ident, $store:ident, $int:ty, $c:literal) => {
+        /// The field at an offset, as it lies in memory.
+        #[inline(always)]
+        pub fn $load<const AT: usize>(&self) -> $int {
+            const { assert!(AT + size_of::<$int>() <= N) };
+            #[cfg(target_arch = "bpf")]
+            {
+                let value: u64;
+                // SAFETY: `window` compared the end of the window with the end of the frame.
+                unsafe {
+                    core::arch::asm!(
+                        concat!("{value} = *(", $c, " *)({at} + {offset})"),
+                        value = out(reg) value, at = in(reg) self.at, offset = const AT,
+                        options(readonly, nostack),
+                    );
+                }
+                value as $int
+            }
+            #[cfg(not(target_arch = "bpf"))]
+            // SAFETY: as above.
+            unsafe {
+                ((self.at + AT) as *const $int).read_unaligned()
+            }
+        }
+
+        /// Writes the field at an offset, as it is to lie in memory.
+        #[inline(always)]
+        pub fn $store<const AT: usize>(&self, value: $int) {
+            const { assert!(AT + size_of::<$int>() <= N) };
+            #[cfg(target_arch = "bpf")]
+            // SAFETY: `window` compared the end of the window with the end of the frame.
+            unsafe {
+                core::arch::asm!(
+                    concat!("*(", $c, " *)({at} + {offset}) = {value}"),
+                    value = in(reg) u64::from(value), at = in(reg) self.at, offset = const AT,
+                    options(nostack),
+                );
+            }
+            #[cfg(not(target_arch = "bpf"))]
+            // SAFETY: as above.
+            unsafe {
+                ((self.at + AT) as *mut $int).write_unaligned(value);
+            }
+        }
+    };
+}
+
+impl<const N: usize> Window<N> {
+    access!(load8, store8, u8, "u8");
+    access!(load16, store16, u16, "u16");
+    access!(load32, store32, u32, "u32");
+    access!(load64, store64, u64, "u64");
+}
+
+/// A flow slot in the map.
+#[derive(Clone, Copy)]
+pub struct Slot(*mut u64);
+
+impl Slot {
+    /// The slot behind a pointer that a map lookup returned.
+    #[inline(always)]
+    pub fn at(pointer: *mut FlowSlot) -> Self {
+        Self(pointer.cast())
+    }
+
+    /// One word.
+    #[inline(always)]
+    pub fn word<const WORD: usize>(&self) -> u64 {
+        const { assert!(WORD < FlowSlot::WORDS) };
+        // SAFETY: the pointer is to a slot of the map, which is aligned and never freed while the program runs.
+        unsafe { self.0.add(WORD).read_volatile() }
+    }
+
+    /// Writes one word.
+    #[inline(always)]
+    pub fn set_word<const WORD: usize>(&self, value: u64) {
+        const { assert!(WORD < FlowSlot::WORDS) };
+        // SAFETY: as above.
+        unsafe { self.0.add(WORD).write_volatile(value) }
+    }
+
+    /// Index of the partner.
+    #[inline(always)]
+    pub fn partner(&self) -> u32 {
+        // SAFETY: as above; the field is the first half of its word.
+        unsafe { self.0.add(FlowSlot::PARTNER).cast::<u32>().read_volatile() }
+    }
+
+    /// Writes the learned source if it still is `old`. Whether it was.
+    #[inline(always)]
+    pub fn claim(&self, old: u64, new: u64) -> bool {
+        #[cfg(target_arch = "bpf")]
+        {
+            let found: u64;
+            // SAFETY: the word is inside the slot.
+            unsafe {
+                core::arch::asm!(
+                    "r0 = cmpxchg_64({slot} + {offset}, r0, {new})",
+                    slot = in(reg) self.0, offset = const FlowSlot::LEARNED_SOURCE * 8, new = in(reg) new,
+                    inout("r0") old => found,
+                    options(nostack),
+                );
+            }
+            found == old
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        {
+            use core::sync::atomic::{AtomicU64, Ordering};
+            // SAFETY: the word is inside the slot and aligned.
+            let word = unsafe { AtomicU64::from_ptr(self.0.add(FlowSlot::LEARNED_SOURCE)) };
+            word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        }
+    }
+
+    /// Counts a forwarded packet of some payload bytes and stamps the time.
+    #[inline(always)]
+    pub fn forwarded(&self, payload_bytes: u64) {
+        self.add::<{ FlowSlot::PACKETS }>(1);
+        self.add::<{ FlowSlot::BYTES }>(payload_bytes);
+        // SAFETY: the helper takes nothing; the field is the second half of its word.
+        unsafe {
+            let ticks = (bpf_ktime_get_coarse_ns() >> TICK_SHIFT) as u32;
+            self.0.add(FlowSlot::PARTNER).cast::<u32>().add(1).write_volatile(ticks);
+        }
+    }
+
+    /// Adds to a word, exactly, whichever CPUs the flow's packets arrive on.
+    #[inline(always)]
+    fn add<const WORD: usize>(&self, value: u64) {
+        const { assert!(WORD < FlowSlot::WORDS) };
+        #[cfg(target_arch = "bpf")]
+        // SAFETY: the word is inside the slot.
+        unsafe {
+            core::arch::asm!(
+                "lock *(u64 *)({slot} + {offset}) += {value}",
+                slot = in(reg) self.0, offset = const WORD * 8, value = in(reg) value,
+                options(nostack),
+            );
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        {
+            use core::sync::atomic::{AtomicU64, Ordering};
+            // SAFETY: the word is inside the slot and aligned.
+            unsafe { AtomicU64::from_ptr(self.0.add(WORD)) }.fetch_add(value, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The media path of the XDP program, apart from its entry: the production object and the bench's object share it,
+//! and on the host it compiles for clippy and for the unit tests of what needs no kernel.
+//!
+//! It forwards the media of flows that the daemon installed and passes what is not ours. Signalling, ciphers and
+//! policy are not here.
+
+#![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+
+pub mod ctx;
+pub mod emit;
+pub mod l2;
+pub mod maps;
+pub mod media;
+pub mod outcome;
+pub mod parse;

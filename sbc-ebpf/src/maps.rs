@@ -1,0 +1,44 @@
+//! The maps, and nothing else. BTF definitions, so that `bpftool map dump` prints named fields.
+
+use aya_ebpf::btf_maps::{Array, DevMapHash, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::macros::btf_map;
+use sbc_common::addr::{AddressKey, AddressSlot};
+use sbc_common::config::Config;
+use sbc_common::flow::FlowSlot;
+use sbc_common::next_hop::NextHop;
+use sbc_common::{counter, limits};
+
+/// `BPF_F_MMAPABLE`: the daemon reads counters and writes slots without a system call.
+const MMAPABLE: usize = 1 << 10;
+
+/// Flow slots. Room for one address here; the loader gives as much as there are addresses.
+#[btf_map]
+pub static FLOWS: Array<FlowSlot, { limits::PORTS_PER_ADDRESS as usize }, MMAPABLE> = Array::new();
+
+/// Next hops.
+#[btf_map]
+pub static NEXT_HOPS: Array<NextHop, { limits::NEXT_HOPS as usize }> = Array::new();
+
+/// From interface, VLAN and address to the address slot.
+#[btf_map]
+pub static ADDRESS_KEYS: HashMap<AddressKey, u32, { limits::ADDRESS_SLOTS as usize }> = HashMap::new();
+
+/// Our media addresses by address slot.
+#[btf_map]
+pub static ADDRESSES: Array<AddressSlot, { limits::ADDRESS_SLOTS as usize }> = Array::new();
+
+/// Interfaces that packets may leave from, by interface index.
+#[btf_map]
+pub static DEVICES: DevMapHash<{ limits::DEVICES as usize }> = DevMapHash::new();
+
+/// Packets by outcome.
+#[btf_map]
+pub static COUNTERS: PerCpuArray<u64, { counter::COUNTERS as usize }> = PerCpuArray::new();
+
+/// State changes. Its records have no one type, and the kernel wants a ring buffer to have no value type.
+#[btf_map]
+pub static EVENTS: RingBuf<(), { limits::EVENTS_BYTES as usize }> = RingBuf::new();
+
+/// Which layout the maps have, for whoever finds them pinned; and what the daemon may switch.
+#[btf_map]
+pub static CONFIG: Array<Config, 1> = Array::new();

@@ -1,0 +1,81 @@
+//! What becomes of a packet, and its number.
+
+use sbc_common::counter::Counter;
+
+/// What becomes of a packet.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Leaves by the interface that it came in on.
+    Transmit,
+    /// Leaves by another interface.
+    Redirect,
+    /// Goes up to the host's stack, untouched.
+    Pass(PassReason),
+    /// Goes nowhere.
+    Drop(DropReason),
+}
+
+/// Why a packet goes up.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the counter that each names says it")]
+pub enum PassReason {
+    Truncated = Counter::PassTruncated.number(),
+    NotIpv4 = Counter::PassNotIpv4.number(),
+    IpOptions = Counter::PassIpOptions.number(),
+    Fragment = Counter::PassFragment.number(),
+    NotUdp = Counter::PassNotUdp.number(),
+    NotOurAddress = Counter::PassNotOurAddress.number(),
+    NotMediaPort = Counter::PassNotMediaPort.number(),
+    Relay = Counter::PassRelay.number(),
+    NoNextHop = Counter::PassNoNextHop.number(),
+    TooBig = Counter::PassTooBig.number(),
+    NoDevice = Counter::PassNoDevice.number(),
+    NoHeadroom = Counter::PassNoHeadroom.number(),
+}
+
+/// Why a packet goes nowhere.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the counter that each names says it")]
+pub enum DropReason {
+    NoFlow = Counter::DropNoFlow.number(),
+    BadSlot = Counter::DropBadSlot.number(),
+    BadLength = Counter::DropBadLength.number(),
+    WrongSource = Counter::DropWrongSource.number(),
+    LostClaim = Counter::DropLostClaim.number(),
+    NoDestination = Counter::DropNoDestination.number(),
+    ShortMedia = Counter::DropShortMedia.number(),
+    Stun = Counter::DropStun.number(),
+    Dtls = Counter::DropDtls.number(),
+    NotRtp = Counter::DropNotRtp.number(),
+    WrongKind = Counter::DropWrongKind.number(),
+}
+
+impl Outcome {
+    /// Its number in `COUNTERS`.
+    #[inline(always)]
+    pub fn counter(self) -> u32 {
+        match self {
+            Self::Transmit => Counter::ForwardSame.number(),
+            Self::Redirect => Counter::ForwardOther.number(),
+            Self::Pass(reason) => reason as u32,
+            Self::Drop(reason) => reason as u32,
+        }
+    }
+}
+
+impl From<PassReason> for Outcome {
+    #[inline(always)]
+    fn from(reason: PassReason) -> Self {
+        Self::Pass(reason)
+    }
+}
+
+impl From<DropReason> for Outcome {
+    #[inline(always)]
+    fn from(reason: DropReason) -> Self {
+        Self::Drop(reason)
+    }
+}

@@ -1,0 +1,88 @@
+//! From the frame to a UDP datagram: Ethernet, at most one VLAN tag (IEEE 802.1Q), IPv4 without options (RFC 791),
+//! UDP (RFC 768). Whatever does not fit is not judged here: it passes.
+
+use crate::ctx::Frame;
+use crate::outcome::PassReason;
+
+/// Bytes of an Ethernet header.
+pub const ETHERNET_BYTES: usize = 14;
+/// Bytes of a VLAN tag.
+pub const VLAN_BYTES: usize = 4;
+/// Bytes of an IPv4 header without options.
+pub const IPV4_BYTES: usize = 20;
+/// Bytes of a UDP header.
+pub const UDP_BYTES: usize = 8;
+
+/// EtherType of IPv4.
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// EtherType of a VLAN tag.
+pub const ETHERTYPE_VLAN: u16 = 0x8100;
+
+/// IP protocol number of UDP.
+pub const UDP: u8 = 17;
+
+const VLAN_ID_MASK: u16 = 0x0fff;
+const VERSION_4_IHL_5: u8 = 0x45;
+/// More fragments, and the fragment offset; not the reserved bit and not "don't fragment".
+const FRAGMENT_MASK: u16 = 0x3fff;
+
+/// What the headers say. Lengths are as announced and not yet compared with the frame's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// Where the IP header starts.
+    pub ip_offset: usize,
+    /// The VLAN id; 0 without a tag or with a priority tag.
+    pub vlan: u16,
+    /// Source address and port, as the word of an `Endpoint`.
+    pub source: u64,
+    /// Destination address, as it lies in memory.
+    pub destination_address: u32,
+    /// Destination port.
+    pub destination_port: u16,
+    /// Length of the IP packet.
+    pub ip_bytes: u16,
+    /// Length of the UDP header and payload.
+    pub udp_bytes: u16,
+}
+
+/// Reads the headers.
+#[inline(always)]
+pub fn datagram(frame: &Frame) -> Result<Datagram, PassReason> {
+    let ethernet = frame.window::<ETHERNET_BYTES>(0).ok_or(PassReason::Truncated)?;
+    match u16::from_be(ethernet.load16::<12>()) {
+        ETHERTYPE_IPV4 => ipv4(frame, ETHERNET_BYTES, 0),
+        ETHERTYPE_VLAN => {
+            let tag = frame.window::<VLAN_BYTES>(ETHERNET_BYTES).ok_or(PassReason::Truncated)?;
+            if u16::from_be(tag.load16::<2>()) != ETHERTYPE_IPV4 {
+                return Err(PassReason::NotIpv4);
+            }
+            ipv4(frame, ETHERNET_BYTES + VLAN_BYTES, u16::from_be(tag.load16::<0>()) & VLAN_ID_MASK)
+        }
+        _ => Err(PassReason::NotIpv4),
+    }
+}
+
+#[inline(always)]
+fn ipv4(frame: &Frame, ip_offset: usize, vlan: u16) -> Result<Datagram, PassReason> {
+    let ip = frame.window::<IPV4_BYTES>(ip_offset).ok_or(PassReason::Truncated)?;
+    if ip.load8::<0>() != VERSION_4_IHL_5 {
+        return Err(PassReason::IpOptions);
+    }
+    if u16::from_be(ip.load16::<6>()) & FRAGMENT_MASK != 0 {
+        return Err(PassReason::Fragment);
+    }
+    if ip.load8::<9>() != UDP {
+        return Err(PassReason::NotUdp);
+    }
+    let udp = frame.window::<UDP_BYTES>(ip_offset + IPV4_BYTES).ok_or(PassReason::Truncated)?;
+    let ([a, b, c, d], [e, f]) = (ip.load32::<12>().to_ne_bytes(), udp.load16::<0>().to_ne_bytes());
+    Ok(Datagram {
+        ip_offset,
+        vlan,
+        source: u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]),
+        destination_address: ip.load32::<16>(),
+        destination_port: u16::from_be(udp.load16::<2>()),
+        ip_bytes: u16::from_be(ip.load16::<2>()),
+        udp_bytes: u16::from_be(udp.load16::<4>()),
+    })
+}
