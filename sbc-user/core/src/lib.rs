@@ -17,6 +17,7 @@ pub mod peer_media;
 pub mod record;
 pub mod rng;
 pub mod sdp;
+pub mod sip;
 pub mod time;
 pub mod timers;
 
