@@ -5,6 +5,10 @@
 
 pub mod cleanup;
 pub mod netns;
+pub mod pcap;
+pub mod process;
+pub mod rtp;
+pub mod sipp;
 
 /// Says that a test did not run, in the one form that `cargo xtask test` counts; the test returns after it.
 #[allow(clippy::print_stdout)]

@@ -1,0 +1,58 @@
+//! The real clients against each other, with nothing in between: what one sends is what the other receives. This
+//! proves the scenarios and the counting that the tests with the SBC stand on.
+
+#![allow(clippy::unwrap_used, reason = "a test file")]
+
+use std::time::Duration;
+
+use sbc_tests::netns::{End, Namespace, connect};
+use sbc_tests::pcap::Capture;
+use sbc_tests::process::Scratch;
+use sbc_tests::rtp::{self, Side};
+use sbc_tests::sipp::{Answering, Batch, Calling};
+use sbc_tests::{is_root, skip};
+
+const LEFT: &str = "198.51.100.2";
+const RIGHT: &str = "198.51.100.3";
+
+fn network() -> (Namespace, Namespace) {
+    let (left, right) = (Namespace::create("left").unwrap(), Namespace::create("right").unwrap());
+    connect(
+        End { namespace: &left, interface: "veth0", addresses: &["198.51.100.2/24"] },
+        End { namespace: &right, interface: "veth0", addresses: &["198.51.100.3/24"] },
+    )
+    .unwrap();
+    (left, right)
+}
+
+fn side<'a>(party: &str, packets: &'a [sbc_tests::pcap::Packet]) -> Side<'a> {
+    Side { party: party.parse().unwrap(), packets }
+}
+
+#[test]
+fn sipp_calls_sipp_with_audio_both_ways() {
+    if !is_root() {
+        return skip("sipp_calls_sipp_with_audio_both_ways", "needs root");
+    }
+    let scratch = Scratch::create("clients").unwrap();
+    let (left, right) = network();
+    let captures = (
+        Capture::start(&left, "veth0", &scratch).unwrap(),
+        Capture::start(&right, "veth0", &scratch).unwrap(),
+    );
+    let audio = Duration::from_secs(2);
+    let _answering =
+        Answering::start(&right, format!("{RIGHT}:5060").parse().unwrap(), audio, &scratch).unwrap();
+    let batch = Batch { calls: 10, per_second: 20, audio, hold: Duration::from_millis(3000) };
+    let (local, remote) = (format!("{LEFT}:5060").parse().unwrap(), format!("{RIGHT}:5060").parse().unwrap());
+    let calling = Calling::start(&left, local, remote, "100", batch, &scratch).unwrap();
+    let outcome = calling.finish(Duration::from_secs(30)).unwrap();
+    assert_eq!((outcome.succeeded, outcome.failed), (10, 0), "{}", calling.process().log_tail());
+    let (left, right) = (captures.0.finish().unwrap(), captures.1.finish().unwrap());
+    let counts = rtp::count(side(LEFT, &left), side(RIGHT, &right));
+    assert_eq!(counts.to_near.sent, 10 * 100, "{counts:?}");
+    assert_eq!(counts.to_far.sent, 10 * 100, "{counts:?}");
+    assert_eq!(counts.sent(), counts.received());
+    assert_eq!(counts.wrong_checksums, 0);
+    assert_eq!(rtp::setup_times_ms(&left).len(), 10);
+}
