@@ -7,6 +7,7 @@
 
 pub mod command;
 pub mod config;
+pub mod dialog;
 pub mod flow;
 pub mod id;
 pub mod identity;
