@@ -21,6 +21,7 @@ pub mod sdp;
 pub mod sip;
 pub mod time;
 pub mod timers;
+pub mod txn;
 
 pub use input::Input;
 pub use output::Output;
