@@ -3,6 +3,8 @@
 //! Everything that it makes outside this process (namespaces, child processes) is undone when its value is dropped,
 //! also on a panic, on Ctrl-C and on SIGTERM; see [`cleanup`].
 
+pub mod baresip;
+pub mod certs;
 pub mod cleanup;
 pub mod netns;
 pub mod pcap;

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use sbc_tests::baresip::{Baresip, Phone};
 use sbc_tests::netns::{End, Namespace, connect};
 use sbc_tests::pcap::Capture;
 use sbc_tests::process::Scratch;
@@ -55,4 +56,41 @@ fn sipp_calls_sipp_with_audio_both_ways() {
     assert_eq!(counts.sent(), counts.received());
     assert_eq!(counts.wrong_checksums, 0);
     assert_eq!(rtp::setup_times_ms(&left).len(), 10);
+}
+
+#[test]
+fn baresip_calls_sipp_and_hangs_up_when_all_is_said() {
+    if !is_root() {
+        return skip("baresip_calls_sipp_and_hangs_up_when_all_is_said", "needs root");
+    }
+    let scratch = Scratch::create("clients").unwrap();
+    let (left, right) = network();
+    let captures = (
+        Capture::start(&left, "veth0", &scratch).unwrap(),
+        Capture::start(&right, "veth0", &scratch).unwrap(),
+    );
+    let two_seconds = Duration::from_secs(2);
+    let answering =
+        Answering::start(&right, format!("{RIGHT}:5060").parse().unwrap(), two_seconds, &scratch).unwrap();
+    let phone = Phone {
+        user: "caller",
+        interface: "veth0",
+        ip: LEFT.parse().unwrap(),
+        transport: "udp",
+        outbound: None,
+        authority: None,
+        audio: two_seconds + Duration::from_millis(500),
+    };
+    let caller = Baresip::start(&left, &phone, &scratch).unwrap();
+    caller.dial(&format!("sip:100@{RIGHT}")).unwrap();
+    let limit = Duration::from_secs(10);
+    caller.wait_for("CALL_ESTABLISHED", limit).unwrap();
+    caller.wait_for("CALL_CLOSED", limit).unwrap();
+    let (left, right) = (captures.0.finish().unwrap(), captures.1.finish().unwrap());
+    drop(answering);
+    let counts = rtp::count(side(LEFT, &left), side(RIGHT, &right));
+    assert!(counts.to_near.sent >= 120, "2.5 s of audio: {counts:?}");
+    assert_eq!(counts.to_far.sent, 100, "{counts:?}");
+    assert_eq!(counts.sent(), counts.received());
+    assert_eq!(counts.wrong_checksums, 0);
 }
