@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
 
 mod bench;
+mod build_ebpf;
 mod check;
 mod run;
 mod setup;
@@ -33,6 +34,8 @@ enum Command {
     Check,
     /// The whole suite; ends with "N passed, M failed, K skipped"
     Test(test::Arguments),
+    /// Build the kernel objects and print where they are
+    BuildEbpf,
     /// Measure, as ratios in one run
     Bench(bench::Arguments),
 }
@@ -42,6 +45,9 @@ fn main() -> ExitCode {
         Command::Setup => setup::everything(),
         Command::Check => check::run(),
         Command::Test(arguments) => test::run(&arguments),
+        Command::BuildEbpf => build_ebpf::build().map(|objects| {
+            println!("{}\n{}", objects.sbc.display(), objects.bench.display());
+        }),
         Command::Bench(arguments) => bench::run(&arguments),
     };
     match result {
