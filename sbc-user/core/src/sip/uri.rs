@@ -82,7 +82,7 @@ impl<'a> Host<'a> {
     pub(crate) fn from_checked(text: &'a str) -> Self {
         if let Some(inner) = text.strip_prefix('[') {
             let inner = inner.strip_suffix(']').unwrap_or(inner);
-            return inner.parse().map_or(Self::Name(text), Self::V6);
+            return ipv6(inner).map_or(Self::Name(text), Self::V6);
         }
         text.parse().map_or(Self::Name(text), Self::V4)
     }
@@ -103,7 +103,7 @@ pub(crate) fn host_port(text: &str) -> Option<(&str, Option<u16>)> {
     let bytes = text.as_bytes();
     let host_end = if bytes.first() == Some(&b'[') {
         let close = memchr::memchr(b']', bytes)?;
-        text[1..close].parse::<Ipv6Addr>().ok()?;
+        ipv6(&text[1..close])?;
         close + 1
     } else {
         let end = bytes.iter().position(|b| !is_host_byte(*b)).unwrap_or(bytes.len());
@@ -122,6 +122,16 @@ pub(crate) fn host_port(text: &str) -> Option<(&str, Option<u16>)> {
         Some(_) => return None,
     };
     Some((&text[..host_end], port))
+}
+
+/// The text between the brackets. RFC 3261's grammar lets an embedded IPv4 address follow three colons, and RFC 5118
+/// s.4.10 wants that tolerated: it means two.
+fn ipv6(text: &str) -> Option<Ipv6Addr> {
+    text.parse().ok().or_else(|| {
+        let (before, after) = text.split_once(":::")?;
+        after.parse::<Ipv4Addr>().ok()?;
+        format!("{before}::{after}").parse().ok()
+    })
 }
 
 /// Letters, digits, dot and hyphen; the underscore is not in the grammar but in many a host name.
