@@ -100,6 +100,8 @@ counters! {
     DropNotRtp = 73, "drop_not_rtp";
     /// Dropped: RTCP on an RTP port, or RTP on an RTCP port.
     DropWrongKind = 74, "drop_wrong_kind";
+    /// Dropped: the system would not send it (relay only: the kernel's own path never asks).
+    DropNotSent = 75, "drop_not_sent";
 }
 
 /// Entries of `COUNTERS`: the numbers above, and room to grow without a new layout.

@@ -3,6 +3,10 @@
 //! Three implementations: the XDP programs, the userspace relay, and a fake for tests. One conformance suite runs
 //! against all of them, so a behaviour that the engine relies on is written there, not here.
 
+pub mod conformance;
+pub mod fake;
+pub mod relay;
+
 use std::time::Instant;
 
 use sbc_core::id::{CallId, OpId};

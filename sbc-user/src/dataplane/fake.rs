@@ -1,0 +1,131 @@
+//! The dataplane of tests: the relay's rules without sockets.
+//!
+//! It verifies the invariants that it has been taught (see [`Fake::apply`]) and cannot discover others: a behaviour
+//! that only a kernel or a socket has is not in it. What it does show, the conformance suite holds it to.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use sbc_common::counter::Counter;
+use sbc_core::id::{CallId, OpId};
+use sbc_core::media::command::{MediaCommand, MediaDone, MediaError, MediaResult, StreamCounters};
+use sbc_core::media::plan::{MediaPlan, Placement};
+
+use super::relay::Table;
+use super::{Dataplane, DataplaneEvent};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Fake {
+    placement: Placement,
+    table: Table,
+    done: VecDeque<DataplaneEvent>,
+    fail_next: Option<MediaError>,
+    ops: BTreeSet<OpId>,
+}
+
+impl Fake {
+    /// Without plans. It will say that `placement` carries every stream.
+    #[must_use]
+    pub fn new(placement: Placement) -> Self {
+        Self {
+            placement,
+            table: Table::new(placement),
+            done: VecDeque::new(),
+            fail_next: None,
+            ops: BTreeSet::new(),
+        }
+    }
+
+    /// The next command fails with this error and changes nothing.
+    pub fn fail_next(&mut self, error: MediaError) {
+        self.fail_next = Some(error);
+    }
+
+    /// A datagram arrives on a port of ours. What leaves: from where, to whom.
+    pub fn deliver(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        payload: &[u8],
+    ) -> Option<(SocketAddr, SocketAddr)> {
+        let forward = self.table.forward(to, from, payload).ok()?;
+        self.table.forwarded(&forward, payload);
+        Some((forward.via, forward.to))
+    }
+
+    /// How often a datagram had this outcome.
+    #[must_use]
+    pub fn outcome(&self, counter: Counter) -> u64 {
+        self.table.outcome(counter)
+    }
+
+    fn carry_out(&mut self, command: MediaCommand) -> MediaResult {
+        if let Some(error) = self.fail_next.take() {
+            return Err(error);
+        }
+        match command {
+            MediaCommand::Install(plan) => {
+                verify(&plan);
+                self.table.admit(&plan)?;
+                let placements = vec![self.placement; plan.streams.len()];
+                self.table.install(plan);
+                Ok(MediaDone { placements, counters: Vec::new() })
+            }
+            MediaCommand::Remove(call) => {
+                let (counters, _) = self.table.remove(call);
+                Ok(MediaDone { placements: Vec::new(), counters })
+            }
+        }
+    }
+}
+
+/// What every plan must hold, whatever carries it.
+fn verify(plan: &MediaPlan) {
+    let mlines: Vec<u8> = plan.streams.iter().map(|stream| stream.mline).collect();
+    assert!(
+        mlines.is_sorted_by(|a, b| a < b),
+        "streams in the order of their m-lines, each once: {mlines:?}"
+    );
+    for side in plan.streams.iter().flat_map(|stream| [&stream.caller, &stream.callee]) {
+        assert!(
+            side.local_rtp_port.is_multiple_of(2) && side.local_rtp_port != 0,
+            "RTP port is even: {side:?}"
+        );
+        assert!(side.dscp < 64, "DSCP has six bits: {side:?}");
+        assert!(!side.local_ip.is_unspecified(), "our address is one: {side:?}");
+        for peer in side.peer.iter().flat_map(|peer| [peer.rtp, peer.rtcp]) {
+            assert!(!peer.ip().is_unspecified() && peer.port() != 0, "a peer can be sent to: {side:?}");
+        }
+    }
+}
+
+impl Dataplane for Fake {
+    /// # Panics
+    /// If an operation is used twice, or a plan is one that no dataplane could carry: m-lines out of order or twice, an
+    /// odd RTP port, a DSCP of more than six bits, an unspecified address of ours or of a peer.
+    fn apply(&mut self, _now: Instant, op: OpId, command: MediaCommand) {
+        assert!(self.ops.insert(op), "{op} is used twice");
+        let result = self.carry_out(command);
+        self.done.push_back(DataplaneEvent::Done { op, result });
+    }
+
+    fn poll_event(&mut self) -> Option<DataplaneEvent> {
+        self.done.pop_front().or_else(|| self.table.poll_event().map(DataplaneEvent::Media))
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    fn handle_timeout(&mut self, _now: Instant) {}
+
+    fn counters(&self, call: CallId) -> Vec<StreamCounters> {
+        self.table.counters(call)
+    }
+
+    fn snapshot(&self) -> Vec<CallId> {
+        self.table.calls()
+    }
+}
