@@ -6,6 +6,7 @@
 pub mod conformance;
 pub mod fake;
 pub mod relay;
+pub mod xdp;
 
 use std::time::Instant;
 

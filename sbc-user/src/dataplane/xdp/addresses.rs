@@ -1,0 +1,191 @@
+//! Which of our media addresses the kernel serves, on which interface, and under which number.
+//!
+//! A number (the address slot) is kept as long as its interface, VLAN and address are configured, over restarts too:
+//! it is half of every flow's index.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
+
+use sbc_common::addr::{AddressKey, AddressSlot};
+use sbc_common::names;
+
+use super::error::StartError;
+use super::load::Kernel;
+use super::netlink::Link;
+
+/// A media address of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaBind {
+    /// The address.
+    pub address: IpAddr,
+    /// Its media ports, inclusive.
+    pub ports: RangeInclusive<u16>,
+}
+
+/// A media address on the interface that its frames arrive on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) address: Ipv4Addr,
+    pub(crate) ports: RangeInclusive<u16>,
+    /// The interface with the driver; below a VLAN interface, if the address is on one.
+    pub(crate) device: Link,
+    pub(crate) vlan: Option<u16>,
+}
+
+/// Finds the interface of each address; in the order of `binds`, with the reason where the kernel cannot serve it.
+pub(crate) fn place(
+    binds: &[MediaBind],
+    links: &[Link],
+    addresses: &[(u32, IpAddr)],
+) -> Vec<Result<Placed, String>> {
+    let mut placed: Vec<Result<Placed, String>> = Vec::with_capacity(binds.len());
+    for bind in binds {
+        let taken = placed.iter().flatten().find(|other| IpAddr::V4(other.address) == bind.address);
+        placed.push(match taken {
+            Some(other) if other.ports != bind.ports => {
+                Err("another realm has this address with another range of ports".to_owned())
+            }
+            Some(other) => Ok(other.clone()),
+            None => place_one(bind, links, addresses),
+        });
+    }
+    placed
+}
+
+fn place_one(bind: &MediaBind, links: &[Link], addresses: &[(u32, IpAddr)]) -> Result<Placed, String> {
+    let IpAddr::V4(address) = bind.address else {
+        return Err("the kernel forwards IPv4 only".to_owned());
+    };
+    let link = addresses
+        .iter()
+        .find(|(_, held)| *held == bind.address)
+        .and_then(|(ifindex, _)| links.iter().find(|link| link.ifindex == *ifindex))
+        .ok_or("no interface has this address")?;
+    let (device, vlan) = match link.vlan {
+        None => (link, None),
+        Some((below, tag)) => {
+            let device = links.iter().find(|link| link.ifindex == below);
+            (
+                device.ok_or_else(|| format!("the interface below {} is in another namespace", link.name))?,
+                Some(tag),
+            )
+        }
+    };
+    if device.mac.is_none() || device.mac == Some([0; 6]) {
+        return Err(format!("{} has no Ethernet header", device.name));
+    }
+    Ok(Placed { address, ports: bind.ports.clone(), device: device.clone(), vlan })
+}
+
+/// Writes the tables of addresses so that they hold `served` and nothing else; tells each address's slot.
+pub(crate) fn write(kernel: &mut Kernel, served: &[Placed]) -> Result<HashMap<Ipv4Addr, u16>, StartError> {
+    let wanted: BTreeMap<(u32, u16, Ipv4Addr), &Placed> = served
+        .iter()
+        .map(|placed| ((placed.device.ifindex, placed.vlan.unwrap_or(0), placed.address), placed))
+        .collect();
+    let failed = |error| StartError::map(names::ADDRESSES, error);
+    let mut free = Vec::new();
+    let mut slots: HashMap<(u32, u16, Ipv4Addr), u32> = HashMap::new();
+    for slot in 0..kernel.address_slots {
+        let held = kernel.addresses.get(&slot, 0).map_err(failed)?;
+        let key = (held.ifindex, held.vlan, Ipv4Addr::from(held.address));
+        if held.ifindex != 0 && wanted.contains_key(&key) && !slots.contains_key(&key) {
+            slots.insert(key, slot);
+        } else {
+            free.push(slot);
+        }
+    }
+    // What is no longer ours goes first, so that no packet finds a slot that is being given to another address.
+    let failed_keys = |error| StartError::map(names::ADDRESS_KEYS, error);
+    let old: Vec<AddressKey> = kernel.address_keys.keys().collect::<Result<_, _>>().map_err(failed_keys)?;
+    for key in old {
+        if !slots.contains_key(&(key.ifindex, key.vlan, Ipv4Addr::from(key.address))) {
+            kernel.address_keys.remove(&key).map_err(failed_keys)?;
+        }
+    }
+    let mut free = free.into_iter();
+    for (key, placed) in &wanted {
+        let slot = match slots.get(key) {
+            Some(slot) => *slot,
+            None => free.next().ok_or(StartError::TooManyAddresses {
+                wanted: wanted.len(),
+                most: kernel.address_slots as usize,
+            })?,
+        };
+        slots.insert(*key, slot);
+        let (ifindex, vlan, address) = *key;
+        let entry = AddressSlot {
+            address: address.octets(),
+            port_min: *placed.ports.start(),
+            port_max: *placed.ports.end(),
+            ifindex,
+            vlan,
+            unused: [0; 2],
+        };
+        kernel.addresses.set(slot, entry, 0).map_err(failed)?;
+        let key = AddressKey { ifindex, vlan, unused: [0; 2], address: address.octets() };
+        kernel.address_keys.insert(key, slot, 0).map_err(failed_keys)?;
+    }
+    for slot in free {
+        kernel.addresses.set(slot, AddressSlot::default(), 0).map_err(failed)?;
+    }
+    // Fits: there are at most 64 slots.
+    Ok(slots.into_iter().map(|((_, _, address), slot)| (address, slot as u16)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(ifindex: u32, name: &str, vlan: Option<(u32, u16)>) -> Link {
+        Link {
+            ifindex,
+            name: name.to_owned(),
+            mac: Some([2, 0, 0, 0, 0, 1]),
+            mtu: 1500,
+            up: true,
+            vlan,
+            xdp: None,
+        }
+    }
+
+    fn bind(address: &str, ports: RangeInclusive<u16>) -> MediaBind {
+        MediaBind { address: address.parse().unwrap(), ports }
+    }
+
+    #[test]
+    fn an_address_is_served_on_the_device_that_receives_its_frames() {
+        let lo = Link { mac: Some([0; 6]), ..link(1, "lo", None) };
+        let links =
+            [lo, link(2, "eth0", None), link(3, "eth0.7", Some((2, 7))), link(4, "far.9", Some((99, 9)))];
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let addresses = [
+            (1, ip("127.0.0.1")),
+            (2, ip("192.0.2.1")),
+            (3, ip("198.51.100.1")),
+            (4, ip("203.0.113.1")),
+            (2, ip("2001:db8::1")),
+        ];
+        let binds = [
+            bind("192.0.2.1", 20_000..=20_999),
+            bind("198.51.100.1", 20_000..=20_999),
+            bind("203.0.113.1", 20_000..=20_999),
+            bind("127.0.0.1", 20_000..=20_999),
+            bind("2001:db8::1", 20_000..=20_999),
+            bind("192.0.2.9", 20_000..=20_999),
+            bind("192.0.2.1", 20_000..=20_999),
+            bind("192.0.2.1", 30_000..=30_999),
+        ];
+        let placed = place(&binds, &links, &addresses);
+        let of = |at: usize| placed[at].as_ref().map(|placed| (placed.device.ifindex, placed.vlan));
+        assert_eq!(of(0), Ok((2, None)));
+        assert_eq!(of(1), Ok((2, Some(7))));
+        assert!(of(2).unwrap_err().contains("another namespace"));
+        assert!(of(3).unwrap_err().contains("no Ethernet header"));
+        assert!(of(4).unwrap_err().contains("IPv4 only"));
+        assert!(of(5).unwrap_err().contains("no interface"));
+        assert_eq!(of(6), Ok((2, None)));
+        assert!(of(7).unwrap_err().contains("another range"));
+    }
+}

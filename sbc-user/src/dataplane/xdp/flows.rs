@@ -1,0 +1,165 @@
+//! `FLOWS` in memory: slots are written and read without system calls, word by word, as `sbc_common::flow` says.
+//!
+//! The daemon's words are `head`, `expected`, `destination` and the half word `partner`; the kernel's are only read
+//! here. Every access is one aligned atomic access, so neither side ever sees half a word.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use sbc_common::addr::Endpoint;
+use sbc_common::flow::{FlowHead, FlowSlot, FlowState, SlotIndex, Target};
+
+/// The mapped table.
+pub(crate) struct FlowTable {
+    memory: NonNull<AtomicU64>,
+    slots: u32,
+}
+
+// SAFETY: the memory is a shared mapping that lives as long as the value and is accessed through atomics only.
+unsafe impl Send for FlowTable {}
+
+impl FlowTable {
+    /// Maps the table of `slots` slots behind a map's descriptor.
+    pub(crate) fn map(map: BorrowedFd<'_>, slots: u32) -> io::Result<Self> {
+        let length = Self::length(slots)?;
+        // SAFETY: a new mapping at an address of the kernel's choice; nothing else knows of it.
+        let memory = unsafe {
+            mmap(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, map, 0)?
+        };
+        Ok(Self { memory: memory.cast(), slots })
+    }
+
+    /// A table that no kernel reads.
+    #[cfg(test)]
+    pub(crate) fn detached(slots: u32) -> io::Result<Self> {
+        let length = Self::length(slots)?;
+        // SAFETY: as in `map`.
+        let memory = unsafe {
+            nix::sys::mman::mmap_anonymous(
+                None,
+                length,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                MapFlags::MAP_SHARED,
+            )?
+        };
+        Ok(Self { memory: memory.cast(), slots })
+    }
+
+    /// Stores a word as the kernel would.
+    #[cfg(test)]
+    pub(crate) fn store_kernel_word(&self, index: SlotIndex, word: usize, value: u64) {
+        self.word(index, word).store(value, Ordering::Relaxed);
+    }
+
+    fn length(slots: u32) -> io::Result<std::num::NonZeroUsize> {
+        let bytes = slots as usize * size_of::<FlowSlot>();
+        std::num::NonZeroUsize::new(bytes).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
+    }
+
+    fn word(&self, index: SlotIndex, word: usize) -> &AtomicU64 {
+        assert!(index.0 < self.slots && word < FlowSlot::WORDS, "slot {index:?} is beyond the table");
+        // SAFETY: inside the mapping (just checked), aligned (the mapping starts at a page), and every access to the
+        // word in this process is atomic; other processes and the kernel store whole words too.
+        unsafe { self.memory.add(index.0 as usize * FlowSlot::WORDS + word).as_ref() }
+    }
+
+    /// What the slot holds now. A state that this version does not know reads as an empty slot.
+    pub(crate) fn read(&self, index: SlotIndex) -> FlowSlot {
+        let mut words = [0; FlowSlot::WORDS];
+        // The head first and with acquire, as the kernel reads it: the body is then at least as new.
+        for (at, word) in words.iter_mut().enumerate() {
+            *word = self.word(index, at).load(Ordering::Acquire);
+        }
+        FlowSlot::from_words(words).unwrap_or_default()
+    }
+
+    /// Packets and bytes forwarded since the slot exists.
+    pub(crate) fn counted(&self, index: SlotIndex) -> (u64, u64) {
+        let load = |word| self.word(index, word).load(Ordering::Relaxed);
+        (load(FlowSlot::PACKETS), load(FlowSlot::BYTES))
+    }
+
+    /// Writes the daemon's part of the body. On a live slot each word takes effect by itself.
+    pub(crate) fn write_body(
+        &self,
+        index: SlotIndex,
+        expected: Endpoint,
+        destination: Target,
+        partner: SlotIndex,
+    ) {
+        self.word(index, FlowSlot::EXPECTED).store(expected.to_word(), Ordering::Relaxed);
+        self.word(index, FlowSlot::DESTINATION).store(destination.to_word(), Ordering::Relaxed);
+        let partner_word = std::ptr::from_ref(self.word(index, FlowSlot::PARTNER)).cast::<AtomicU32>();
+        // SAFETY: the first half of a word of the mapping, aligned for 32 bits; the second half is the kernel's.
+        unsafe { &*partner_word }.store(partner.0, Ordering::Relaxed);
+    }
+
+    /// Publishes the slot: everything written before is seen with it.
+    pub(crate) fn publish(&self, index: SlotIndex, head: FlowHead) {
+        self.word(index, FlowSlot::HEAD).store(head.to_word(), Ordering::Release);
+    }
+
+    /// Makes the slot empty. Its generation stays, so that the next flow takes another.
+    pub(crate) fn withdraw(&self, index: SlotIndex) {
+        let head =
+            FlowHead::from_word(self.word(index, FlowSlot::HEAD).load(Ordering::Relaxed)).unwrap_or_default();
+        self.publish(index, FlowHead { state: FlowState::Idle, next_hop: 0, ..head });
+    }
+
+    /// Makes every slot empty; says how many were not.
+    pub(crate) fn withdraw_all(&self) -> u32 {
+        let mut withdrawn = 0;
+        for index in (0..self.slots).map(SlotIndex) {
+            // Only the state's byte: an untouched page of the table is not worth eight loads per slot.
+            if self.word(index, FlowSlot::HEAD).load(Ordering::Relaxed).to_ne_bytes()[0]
+                != FlowState::Idle as u8
+            {
+                self.withdraw(index);
+                withdrawn += 1;
+            }
+        }
+        withdrawn
+    }
+}
+
+impl Drop for FlowTable {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `map`, and nothing borrows from it any more.
+        let _ = unsafe { munmap(self.memory.cast(), self.slots as usize * size_of::<FlowSlot>()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sbc_common::flow::MediaKind;
+
+    #[test]
+    fn a_published_slot_is_read_back_and_a_withdrawn_one_keeps_its_generation() {
+        let table = FlowTable::detached(64).unwrap();
+        let (index, partner) = (SlotIndex(7), SlotIndex(9));
+        let expected = Endpoint::new([192, 0, 2, 1], 4000);
+        let destination = Target::new(Endpoint::new([198, 51, 100, 1], 5000), 46, 64);
+        table.write_body(index, expected, destination, partner);
+        let head = FlowHead { state: FlowState::Latched, kind: MediaKind::Rtcp, next_hop: 3, generation: 17 };
+        table.publish(index, head);
+        let slot = table.read(index);
+        assert_eq!(
+            (slot.head, slot.expected, slot.destination, slot.partner),
+            (head, expected, destination, 9)
+        );
+        assert_eq!(table.read(SlotIndex(8)), FlowSlot::default());
+        assert_eq!(table.withdraw_all(), 1);
+        assert_eq!((table.read(index).head.state, table.read(index).head.generation), (FlowState::Idle, 17));
+        assert_eq!(table.withdraw_all(), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "beyond the table")]
+    fn a_slot_beyond_the_table_is_never_touched() {
+        FlowTable::detached(64).unwrap().withdraw(SlotIndex(64));
+    }
+}

@@ -1,0 +1,286 @@
+//! The program and its maps in the kernel: loaded, compared with what is pinned, attached, replaced, let go.
+//!
+//! A restart finds the pins of the daemon before: it reuses the maps that still fit and puts the new program into the
+//! pinned link, so that no interface is ever without one. Only native XDP counts: where a driver refuses it, the
+//! interface is served by the relay and the reason is reported.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::fd::AsFd;
+
+use aya::maps::xdp::DevMapHash;
+use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray, RingBuf};
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::xdp::{XdpLink, XdpMode};
+use aya::programs::{ProgramError, Xdp as Program, loaded_programs};
+use aya::{Ebpf, EbpfLoader};
+use sbc_common::addr::{AddressKey, AddressSlot};
+use sbc_common::config::Config;
+use sbc_common::limits;
+use sbc_common::names;
+use sbc_common::next_hop::NextHop;
+
+use super::error::{StartError, chain};
+use super::flows::FlowTable;
+use super::netlink::{Link, Netlink};
+use super::pins::PinDirectory;
+
+/// Everything of ours in the kernel.
+pub(crate) struct Kernel {
+    ebpf: Ebpf,
+    pins: PinDirectory,
+    program_id: u32,
+    pub(crate) flows: FlowTable,
+    /// Address slots for which `flows` has room.
+    pub(crate) address_slots: u32,
+    pub(crate) next_hops: Array<MapData, NextHop>,
+    pub(crate) addresses: Array<MapData, AddressSlot>,
+    pub(crate) address_keys: HashMap<MapData, AddressKey, u32>,
+    pub(crate) devices: DevMapHash<MapData>,
+    pub(crate) counters: PerCpuArray<MapData, u64>,
+    pub(crate) events: RingBuf<MapData>,
+}
+
+/// What came of attaching to an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Attached {
+    /// The driver runs the program.
+    Native,
+    /// It does not, and why.
+    Refused(String),
+}
+
+impl Kernel {
+    /// Loads the object with room for `address_slots` addresses, onto the maps pinned in `pins` where there are any.
+    pub(crate) fn load(object: &[u8], pins: PinDirectory, address_slots: u32) -> Result<Self, StartError> {
+        let most = limits::ADDRESS_SLOTS;
+        if address_slots > most {
+            return Err(StartError::TooManyAddresses { wanted: address_slots as usize, most: most as usize });
+        }
+        // What this version would make, made once without a pin: the only description of it that cannot be wrong.
+        let mut address_slots = address_slots.max(1);
+        let mut fresh = load_maps(object, address_slots, None)?;
+        if let Some(pinned) = pinned_address_slots(&pins)
+            && pinned != address_slots
+        {
+            if (address_slots..=most).contains(&pinned) {
+                address_slots = pinned;
+                fresh = load_maps(object, address_slots, None)?;
+            } else {
+                tracing::info!(
+                    pinned,
+                    wanted = address_slots,
+                    "replacing the table of flows by a larger one"
+                );
+                remove(&pins, names::FLOWS)?;
+            }
+        }
+        for name in names::MAPS {
+            let wanted = map_data(&fresh, name)?.info().map_err(|error| StartError::map(name, error))?;
+            pins.check(name, &wanted)?;
+        }
+        drop(fresh);
+
+        let mut ebpf = load_maps(object, address_slots, Some(&pins))?;
+        let program = program(&mut ebpf)?;
+        program.load()?;
+        let program_id = program.info()?.id();
+        remove(&pins, names::PROGRAM)?;
+        let pin = pins.pin(names::PROGRAM);
+        program.pin(&pin).map_err(|error| StartError::pins(&pin, std::io::Error::other(chain(&error))))?;
+
+        let flows = map_data(&ebpf, names::FLOWS)?;
+        let slots = address_slots * limits::PORTS_PER_ADDRESS;
+        let flows = FlowTable::map(flows.fd().as_fd(), slots)
+            .map_err(|source| StartError::Network { what: "the table of flows", source })?;
+        let mut config = take::<Array<MapData, Config>>(&mut ebpf, names::CONFIG)?;
+        config.set(0, Config::DEFAULT, 0).map_err(|error| StartError::map(names::CONFIG, error))?;
+        Ok(Self {
+            next_hops: take(&mut ebpf, names::NEXT_HOPS)?,
+            addresses: take(&mut ebpf, names::ADDRESSES)?,
+            address_keys: take(&mut ebpf, names::ADDRESS_KEYS)?,
+            devices: take(&mut ebpf, names::DEVICES)?,
+            counters: take(&mut ebpf, names::COUNTERS)?,
+            events: take(&mut ebpf, names::EVENTS)?,
+            ebpf,
+            pins,
+            program_id,
+            flows,
+            address_slots,
+        })
+    }
+
+    /// The program, for `BPF_PROG_TEST_RUN`.
+    pub(crate) fn program(&mut self) -> Result<&mut Program, StartError> {
+        program(&mut self.ebpf)
+    }
+
+    /// Where the pins are.
+    pub(crate) fn pins(&self) -> &PinDirectory {
+        &self.pins
+    }
+
+    /// Puts the program on an interface: into its pinned link if there is one, else anew.
+    pub(crate) fn attach(&mut self, netlink: &mut Netlink, link: &Link) -> Result<Attached, StartError> {
+        let pin = self.pins.link(&link.name);
+        if pin.exists() {
+            match self.replace(link) {
+                Ok(()) if self.runs_on(netlink, link)? => return Ok(Attached::Native),
+                // The interface that it was made for is gone; one with the same name took its place.
+                Ok(()) => {
+                    tracing::debug!(interface = link.name, "the pinned link belongs to another interface")
+                }
+                Err(error) => tracing::debug!(interface = link.name, error, "the pinned link is of no use"),
+            }
+            fs::remove_file(&pin).map_err(|error| StartError::pins(&pin, error))?;
+        }
+        if let Some(foreign) = present(netlink, link)?.and_then(|link| link.xdp) {
+            return Err(StartError::ForeignProgram {
+                interface: link.name.clone(),
+                id: foreign.program_id,
+                name: program_name(foreign.program_id),
+            });
+        }
+        let program = program(&mut self.ebpf)?;
+        let id = match program.attach_to_if_index(link.ifindex, XdpMode::Driver) {
+            Ok(id) => id,
+            Err(error) => return Ok(Attached::Refused(refusal(&error))),
+        };
+        let Ok(attached) = FdLink::try_from(program.take_link(id)?) else {
+            // aya attached it over netlink after the kernel refused a link; such an attachment cannot be pinned.
+            if let Err(error) = netlink.detach_xdp(link.ifindex) {
+                tracing::warn!(interface = link.name, %error, "cannot detach the program again");
+            }
+            return Ok(Attached::Refused("the driver takes XDP programs, but not through a link".to_owned()));
+        };
+        attached.pin(&pin).map_err(|error| StartError::pins(&pin, std::io::Error::other(chain(&error))))?;
+        if self.runs_on(netlink, link)? {
+            Ok(Attached::Native)
+        } else {
+            fs::remove_file(&pin).map_err(|error| StartError::pins(&pin, error))?;
+            Ok(Attached::Refused("the kernel attached the program, but not in the driver".to_owned()))
+        }
+    }
+
+    /// Lets packets leave by these interfaces and no others.
+    pub(crate) fn set_devices(&mut self, devices: &HashSet<u32>) -> Result<(), StartError> {
+        let failed = |error| StartError::map(names::DEVICES, error);
+        let old: Vec<u32> = self.devices.keys().collect::<Result<_, _>>().map_err(failed)?;
+        for gone in old.into_iter().filter(|device| !devices.contains(device)) {
+            self.devices.remove(gone).map_err(failed)?;
+        }
+        for device in devices {
+            self.devices
+                .insert(*device, *device, None, 0)
+                .map_err(|error| StartError::map(names::DEVICES, error))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the program off interfaces that are no longer ours.
+    pub(crate) fn detach_others(&self, interfaces: &[String]) -> Result<(), StartError> {
+        for interface in self.pins.linked_interfaces()? {
+            if !interfaces.contains(&interface) {
+                tracing::info!(interface, "detaching from an interface that is no longer configured");
+                let pin = self.pins.link(&interface);
+                fs::remove_file(&pin).map_err(|error| StartError::pins(&pin, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Withdraws every flow, detaches, and removes every pin.
+    pub(crate) fn remove(self) -> std::io::Result<()> {
+        self.flows.withdraw_all();
+        self.pins.remove()
+    }
+
+    /// Puts the program into the interface's pinned link.
+    fn replace(&mut self, link: &Link) -> Result<(), String> {
+        let pinned = PinnedLink::from_pin(self.pins.link(&link.name)).map_err(|error| chain(&error))?;
+        let old = XdpLink::try_from(FdLink::from(pinned)).map_err(|error| chain(&error))?;
+        let program = program(&mut self.ebpf).map_err(|error| error.to_string())?;
+        let id = program.attach_to_link(old).map_err(|error| chain(&error))?;
+        // Closed here; the pin keeps it.
+        program.take_link(id).map(drop).map_err(|error| chain(&error))
+    }
+
+    /// Whether the driver of the interface runs our program.
+    fn runs_on(&self, netlink: &mut Netlink, link: &Link) -> Result<bool, StartError> {
+        let xdp = present(netlink, link)?.and_then(|link| link.xdp);
+        Ok(xdp.is_some_and(|xdp| xdp.native && xdp.program_id == self.program_id))
+    }
+}
+
+/// The link as it is now.
+fn present(netlink: &mut Netlink, link: &Link) -> Result<Option<Link>, StartError> {
+    let links = netlink.links().map_err(|source| StartError::Network { what: "interfaces", source })?;
+    Ok(links.into_iter().find(|now| now.ifindex == link.ifindex))
+}
+
+fn load_maps(object: &[u8], address_slots: u32, pins: Option<&PinDirectory>) -> Result<Ebpf, StartError> {
+    let mut loader = EbpfLoader::new();
+    loader.map_max_entries(names::FLOWS, address_slots * limits::PORTS_PER_ADDRESS);
+    if let Some(pins) = pins {
+        for name in names::MAPS {
+            loader.map_pin_path(name, pins.pin(name));
+        }
+    }
+    loader.load(object).map_err(|error| StartError::Object(Box::new(error)))
+}
+
+/// For how many addresses the pinned table of flows has room.
+fn pinned_address_slots(pins: &PinDirectory) -> Option<u32> {
+    let info = MapInfo::from_pin(pins.pin(names::FLOWS)).ok()?;
+    let entries = info.max_entries();
+    (entries % limits::PORTS_PER_ADDRESS == 0).then_some(entries / limits::PORTS_PER_ADDRESS)
+}
+
+fn program(ebpf: &mut Ebpf) -> Result<&mut Program, StartError> {
+    let program = ebpf.program_mut(names::PROGRAM).ok_or(StartError::NoObject)?;
+    <&mut Program>::try_from(program).map_err(StartError::from)
+}
+
+fn map_data<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a MapData, StartError> {
+    match ebpf.map(name) {
+        Some(
+            Map::Array(data)
+            | Map::HashMap(data)
+            | Map::PerCpuArray(data)
+            | Map::DevMapHash(data)
+            | Map::RingBuf(data),
+        ) => Ok(data),
+        _ => Err(StartError::NoObject),
+    }
+}
+
+fn take<T: TryFrom<Map, Error = aya::maps::MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<T, StartError> {
+    let map = ebpf.take_map(name).ok_or(StartError::NoObject)?;
+    T::try_from(map).map_err(|error| StartError::map(name, error))
+}
+
+fn remove(pins: &PinDirectory, name: &str) -> Result<(), StartError> {
+    let pin = pins.pin(name);
+    match fs::remove_file(&pin) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StartError::pins(&pin, error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn program_name(id: u32) -> String {
+    loaded_programs()
+        .flatten()
+        .find(|program| program.id() == id)
+        .and_then(|program| program.name_as_str().map(str::to_owned))
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "no name".to_owned())
+}
+
+/// Why a driver does not take the program, with what usually mends it.
+fn refusal(error: &ProgramError) -> String {
+    let text = chain(error);
+    if text.contains("EOPNOTSUPP") || text.contains("not supported") {
+        return format!("the driver has no native XDP ({text})");
+    }
+    format!("{text}; usual reasons are an MTU above what the driver takes with XDP, LRO, or too few queues")
+}

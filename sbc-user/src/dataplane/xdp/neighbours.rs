@@ -1,0 +1,380 @@
+//! Next hops: where a datagram from one of our addresses to a peer goes, as Ethernet sees it.
+//!
+//! A *path* is a pair of our address and a peer's; the routing table sends it over a *hop*, an egress interface and a
+//! neighbour on it. Many paths share a hop, and a hop is one entry of `NEXT_HOPS`, so a gateway that changes its
+//! Ethernet address costs one write whatever number of flows uses it. A hop in use is kept resolved by the kernel
+//! (`managed` neighbours, Linux 5.16), because packets that XDP forwards never refresh the neighbour table.
+//!
+//! ```text
+//!   acquire ──► route lookup ──► hop known? ──yes──► Ready
+//!                                   │no
+//!                                   └─► kernel resolves ──► Waiting ──(change: has an address)──► Ready
+//! ```
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
+
+use super::netlink::{Change, Link, Mac, Neighbour, Netlink, Route};
+
+/// A hop that no flow uses is kept this long, so that the next call finds it resolved.
+const HOP_REST: Duration = Duration::from_secs(60);
+/// Changes of routes are gathered this long before every path is looked up again.
+const ROUTES_SETTLE: Duration = Duration::from_millis(100);
+
+/// Index of a hop in `NEXT_HOPS`. Zero is never given: it means that nothing is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct HopId(pub(crate) u16);
+
+/// What the table of hops says about a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PathState {
+    /// Packets can be sent.
+    Ready(HopId),
+    /// The neighbour is being resolved.
+    Waiting,
+    /// The destination is this host.
+    Local,
+    /// It leaves by an interface on which our program does not run.
+    NotServed,
+    /// No route, or no neighbour answers.
+    Unreachable,
+    /// The table of hops has no room.
+    Full,
+}
+
+/// An entry of `NEXT_HOPS` as it should be now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HopEntry {
+    pub(crate) ifindex: u32,
+    pub(crate) source_mac: Mac,
+    pub(crate) destination_mac: Mac,
+    pub(crate) vlan: Option<u16>,
+    pub(crate) mtu: u32,
+}
+
+/// Our address and the peer's.
+pub(crate) type PathKey = (Ipv4Addr, Ipv4Addr);
+
+#[derive(Debug)]
+struct Path {
+    users: usize,
+    way: Way,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Hop(HopId),
+    Local,
+    NotServed,
+    Unreachable,
+    Full,
+}
+
+#[derive(Debug)]
+struct Hop {
+    /// The interface that the route names (with VLANs, the upper one) and the neighbour on it.
+    key: (u32, Ipv4Addr),
+    /// Paths over it.
+    paths: usize,
+    /// The neighbour's address as last heard. A neighbour that stops answering keeps it: there is no better one.
+    mac: Option<Mac>,
+    failed: bool,
+    /// We asked the kernel to keep it resolved.
+    kept: bool,
+    /// When its last path went away.
+    resting_since: Option<Instant>,
+    written: Option<HopEntry>,
+}
+
+/// The tables, and the netlink sockets that feed them.
+pub(crate) struct Neighbours {
+    netlink: Netlink,
+    links: HashMap<u32, Link>,
+    served: HashSet<u32>,
+    capacity: u16,
+    paths: HashMap<PathKey, Path>,
+    hops: HashMap<HopId, Hop>,
+    hop_ids: HashMap<(u32, Ipv4Addr), HopId>,
+    free: Vec<HopId>,
+    next_new: u16,
+    routes_due: Option<Instant>,
+    writes: VecDeque<(HopId, Option<HopEntry>)>,
+    moved: BTreeSet<PathKey>,
+}
+
+impl Neighbours {
+    /// `served`: the interfaces on which our program runs. `capacity`: entries of `NEXT_HOPS`.
+    pub(crate) fn new(mut netlink: Netlink, served: HashSet<u32>, capacity: u16) -> io::Result<Self> {
+        let links = netlink.links()?.into_iter().map(|link| (link.ifindex, link)).collect();
+        Ok(Self {
+            netlink,
+            links,
+            served,
+            capacity,
+            paths: HashMap::new(),
+            hops: HashMap::new(),
+            hop_ids: HashMap::new(),
+            free: Vec::new(),
+            next_new: 1,
+            routes_due: None,
+            writes: VecDeque::new(),
+            moved: BTreeSet::new(),
+        })
+    }
+
+    /// Readable when `handle_changes` has work.
+    pub(crate) fn changes_fd(&self) -> RawFd {
+        self.netlink.changes_fd()
+    }
+
+    /// Starts using a path. Each call is undone by one `release`.
+    pub(crate) fn acquire(&mut self, key: PathKey) -> PathState {
+        if !self.paths.contains_key(&key) {
+            let way = self.look_up(key);
+            self.enter(way);
+            self.paths.insert(key, Path { users: 0, way });
+        }
+        if let Some(path) = self.paths.get_mut(&key) {
+            path.users += 1;
+        }
+        self.state(key)
+    }
+
+    /// Stops using a path.
+    pub(crate) fn release(&mut self, now: Instant, key: PathKey) {
+        let Some(path) = self.paths.get_mut(&key) else { return };
+        path.users -= 1;
+        if path.users == 0
+            && let Some(path) = self.paths.remove(&key)
+        {
+            self.leave(now, path.way);
+        }
+    }
+
+    /// What is known of a path that is in use.
+    pub(crate) fn state(&self, key: PathKey) -> PathState {
+        match self.paths.get(&key).map_or(Way::Unreachable, |path| path.way) {
+            Way::Local => PathState::Local,
+            Way::NotServed => PathState::NotServed,
+            Way::Unreachable => PathState::Unreachable,
+            Way::Full => PathState::Full,
+            Way::Hop(id) => match self.hops.get(&id) {
+                Some(hop) if hop.mac.is_some() => PathState::Ready(id),
+                Some(hop) if hop.failed => PathState::Unreachable,
+                _ => PathState::Waiting,
+            },
+        }
+    }
+
+    /// The next entry to write to `NEXT_HOPS`; `None` clears it.
+    pub(crate) fn next_write(&mut self) -> Option<(HopId, Option<HopEntry>)> {
+        self.writes.pop_front()
+    }
+
+    /// The next path whose hop is another one than before.
+    pub(crate) fn next_moved(&mut self) -> Option<PathKey> {
+        self.moved.pop_first()
+    }
+
+    /// When `handle_timeout` has work.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let rested =
+            self.hops.values().filter_map(|hop| hop.resting_since).min().map(|since| since + HOP_REST);
+        [self.routes_due, rested].into_iter().flatten().min()
+    }
+
+    /// Looks paths up again after routes settled, and forgets hops that rested long enough.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.routes_due.is_some_and(|due| due <= now) {
+            self.routes_due = None;
+            self.look_up_all(now);
+        }
+        let rested = |hop: &Hop| hop.resting_since.is_some_and(|since| since + HOP_REST <= now);
+        let ids: Vec<HopId> = self.hops.iter().filter(|(_, hop)| rested(hop)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.forget(id);
+        }
+    }
+
+    /// Takes in what changed in the namespace's network.
+    pub(crate) fn handle_changes(&mut self, now: Instant) -> io::Result<()> {
+        let mut links_changed = false;
+        while let Some(change) = self.netlink.next_change()? {
+            match change {
+                Change::Neighbour(neighbour) => self.neighbour_changed(neighbour),
+                Change::Routes => {
+                    self.routes_due.get_or_insert(now + ROUTES_SETTLE);
+                }
+                Change::Link(_) => links_changed = true,
+                Change::Lost => {
+                    links_changed = true;
+                    self.ask_all_neighbours();
+                }
+            }
+        }
+        if links_changed {
+            self.links = self.netlink.links()?.into_iter().map(|link| (link.ifindex, link)).collect();
+            // A link that went down or came up takes routes with it without a word about each.
+            self.routes_due.get_or_insert(now + ROUTES_SETTLE);
+            let ids: Vec<HopId> = self.hops.keys().copied().collect();
+            for id in ids {
+                self.write(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the kernel forget what it kept for us.
+    pub(crate) fn stop(&mut self) {
+        let ids: Vec<HopId> = self.hops.keys().copied().collect();
+        for id in ids {
+            self.forget(id);
+        }
+    }
+
+    fn look_up(&mut self, (source, destination): PathKey) -> Way {
+        let route = self.netlink.route(source, destination).unwrap_or_else(|error| {
+            tracing::warn!(%source, %error, "cannot ask for a route");
+            Route::None
+        });
+        match route {
+            Route::None => Way::Unreachable,
+            Route::Local => Way::Local,
+            Route::Out { ifindex, neighbour } => {
+                if self.egress(ifindex).is_none_or(|(device, ..)| !self.served.contains(&device)) {
+                    return Way::NotServed;
+                }
+                self.hop((ifindex, neighbour)).map_or(Way::Full, Way::Hop)
+            }
+        }
+    }
+
+    fn look_up_all(&mut self, now: Instant) {
+        let keys: Vec<PathKey> = self.paths.keys().copied().collect();
+        for key in keys {
+            let way = self.look_up(key);
+            let Some(path) = self.paths.get_mut(&key) else { continue };
+            let before = std::mem::replace(&mut path.way, way);
+            if before != way {
+                self.enter(way);
+                self.leave(now, before);
+                self.moved.insert(key);
+            }
+        }
+    }
+
+    /// The hop for a neighbour; makes one and has it resolved if there is none.
+    fn hop(&mut self, key: (u32, Ipv4Addr)) -> Option<HopId> {
+        if let Some(id) = self.hop_ids.get(&key) {
+            return Some(*id);
+        }
+        let id = self.free.pop().or_else(|| {
+            (self.next_new < self.capacity).then(|| {
+                self.next_new += 1;
+                HopId(self.next_new - 1)
+            })
+        })?;
+        let (ifindex, address) = key;
+        let known = self.netlink.neighbour(ifindex, address).ok().flatten();
+        let fixed = known.is_some_and(|neighbour| neighbour.fixed);
+        let kept = !fixed
+            && self
+                .netlink
+                .keep_resolved(ifindex, address)
+                .inspect_err(|error| tracing::warn!(%address, ifindex, %error, "cannot resolve a neighbour"))
+                .is_ok();
+        let hop = Hop {
+            key,
+            paths: 0,
+            mac: known.and_then(|neighbour| neighbour.mac),
+            failed: !fixed && !kept,
+            kept,
+            // Counted as resting until its first path enters.
+            resting_since: None,
+            written: None,
+        };
+        self.hops.insert(id, hop);
+        self.hop_ids.insert(key, id);
+        self.write(id);
+        Some(id)
+    }
+
+    fn enter(&mut self, way: Way) {
+        if let Way::Hop(id) = way
+            && let Some(hop) = self.hops.get_mut(&id)
+        {
+            hop.paths += 1;
+            hop.resting_since = None;
+        }
+    }
+
+    fn leave(&mut self, now: Instant, way: Way) {
+        if let Way::Hop(id) = way
+            && let Some(hop) = self.hops.get_mut(&id)
+        {
+            hop.paths -= 1;
+            if hop.paths == 0 {
+                hop.resting_since = Some(now);
+            }
+        }
+    }
+
+    fn forget(&mut self, id: HopId) {
+        let Some(hop) = self.hops.remove(&id) else { return };
+        self.hop_ids.remove(&hop.key);
+        self.free.push(id);
+        self.writes.push_back((id, None));
+        if hop.kept
+            && let Err(error) = self.netlink.resolve(hop.key.0, hop.key.1)
+        {
+            tracing::debug!(address = %hop.key.1, %error, "cannot let go of a neighbour");
+        }
+    }
+
+    fn neighbour_changed(&mut self, neighbour: Neighbour) {
+        let Some(id) = self.hop_ids.get(&(neighbour.ifindex, neighbour.address)).copied() else { return };
+        let Some(hop) = self.hops.get_mut(&id) else { return };
+        hop.failed = neighbour.failed;
+        if neighbour.mac.is_some() {
+            hop.mac = neighbour.mac;
+            self.write(id);
+        }
+    }
+
+    fn ask_all_neighbours(&mut self) {
+        let keys: Vec<(u32, Ipv4Addr)> = self.hop_ids.keys().copied().collect();
+        for (ifindex, address) in keys {
+            if let Ok(Some(neighbour)) = self.netlink.neighbour(ifindex, address) {
+                self.neighbour_changed(neighbour);
+            }
+        }
+    }
+
+    /// Queues the hop's entry if it is another one than the last.
+    fn write(&mut self, id: HopId) {
+        let Some(hop) = self.hops.get(&id) else { return };
+        let entry =
+            self.egress(hop.key.0).zip(hop.mac).map(|((ifindex, vlan, source_mac, mtu), destination_mac)| {
+                HopEntry { ifindex, source_mac, destination_mac, vlan, mtu }
+            });
+        if let Some(hop) = self.hops.get_mut(&id)
+            && hop.written != entry
+        {
+            hop.written = entry;
+            self.writes.push_back((id, entry));
+        }
+    }
+
+    /// The device that sends for an interface: itself, or the one below a VLAN interface with its tag.
+    fn egress(&self, ifindex: u32) -> Option<(u32, Option<u16>, Mac, u32)> {
+        let link = self.links.get(&ifindex).filter(|link| link.up)?;
+        let mac = link.mac?;
+        match link.vlan {
+            None => Some((ifindex, None, mac, link.mtu)),
+            Some((below, tag)) => Some((below, Some(tag), mac, link.mtu)),
+        }
+    }
+}

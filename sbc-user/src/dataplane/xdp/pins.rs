@@ -1,0 +1,152 @@
+//! The instance's directory on the BPF file system: programs, maps and links that outlive the daemon.
+//!
+//! `/sys/fs/bpf/sbc/<instance>/v<ABI>/` holds a pin per map (its name), per program (its name) and per interface
+//! (`link_<interface>`). Whoever holds the directory's lock owns the kernel state under it. aya opens an existing pin
+//! without comparing it with what the program was built for; [`PinDirectory::check`] does that before.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use aya::maps::{MapError, MapInfo};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+use super::error::StartError;
+
+/// Where bpffs is mounted on every current distribution, and where we look.
+const BPFFS: &str = "/sys/fs/bpf";
+/// Prefix of a link's pin.
+const LINK: &str = "link_";
+/// An instance's name becomes a directory and a part of socket and unit names.
+const MAX_INSTANCE_CHARS: usize = 32;
+
+/// The directory, locked for as long as the value lives.
+pub(crate) struct PinDirectory {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl PinDirectory {
+    /// Makes the directory and takes its lock.
+    pub(crate) fn open(instance: &str, abi: u32) -> Result<Self, StartError> {
+        check_instance(instance)?;
+        let mounted = statfs(BPFFS).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
+        if !mounted {
+            return Err(StartError::NoBpffs { path: BPFFS });
+        }
+        let home = Path::new(BPFFS).join("sbc").join(instance);
+        let path = home.join(format!("v{abi}"));
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(|error| StartError::pins(&path, error))?;
+
+        let directory = File::open(&home).map_err(|error| StartError::pins(&home, error))?;
+        let lock = Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+            if errno == Errno::EWOULDBLOCK {
+                StartError::InstanceRunning { instance: instance.to_owned(), by: None }
+            } else {
+                StartError::pins(&home, errno.into())
+            }
+        })?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// The path itself, for messages.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where a map or program of this name is pinned.
+    pub(crate) fn pin(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Where an interface's link is pinned. bpffs keeps dots for itself, and an interface's name never has a colon.
+    pub(crate) fn link(&self, interface: &str) -> PathBuf {
+        self.path.join(format!("{LINK}{}", interface.replace('.', ":")))
+    }
+
+    /// The interfaces for which a link is pinned.
+    pub(crate) fn linked_interfaces(&self) -> Result<Vec<String>, StartError> {
+        let entries = fs::read_dir(&self.path).map_err(|error| StartError::pins(&self.path, error))?;
+        Ok(entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter_map(|name| name.strip_prefix(LINK).map(|interface| interface.replace(':', ".")))
+            .collect())
+    }
+
+    /// Whether a map of this name is pinned, and if so that it is what `wanted`, a fresh one, is.
+    pub(crate) fn check(&self, name: &str, wanted: &MapInfo) -> Result<bool, StartError> {
+        let path = self.pin(name);
+        if !path.exists() {
+            return Ok(false);
+        }
+        let found = MapInfo::from_pin(&path).map_err(|error| StartError::map(name, error))?;
+        let kind = |info: &MapInfo| info.map_type().map(|kind| format!("{kind:?}"));
+        let fields = [
+            ("type", kind(&found).map_err(unknown(name))?, kind(wanted).map_err(unknown(name))?),
+            ("key size", found.key_size().to_string(), wanted.key_size().to_string()),
+            ("value size", found.value_size().to_string(), wanted.value_size().to_string()),
+            ("number of entries", found.max_entries().to_string(), wanted.max_entries().to_string()),
+            ("flags", format!("{:#x}", found.map_flags()), format!("{:#x}", wanted.map_flags())),
+        ];
+        match fields.into_iter().find(|(_, found, wanted)| found != wanted) {
+            None => Ok(true),
+            Some((field, found, wanted)) => {
+                Err(StartError::PinnedMapDiffers { map: name.to_owned(), path, field, found, wanted })
+            }
+        }
+    }
+
+    /// Removes every pin, and with the links' pins the programs from their interfaces, and the directories that are
+    /// empty then.
+    pub(crate) fn remove(self) -> io::Result<()> {
+        let mut first_error = None;
+        for entry in fs::read_dir(&self.path)?.flatten() {
+            if let Err(error) = fs::remove_file(entry.path()) {
+                first_error.get_or_insert(error);
+            }
+        }
+        fs::remove_dir(&self.path)?;
+        // The instance's home and the project's stay while another version or instance is in them.
+        for parent in self.path.ancestors().skip(1).take(2) {
+            if fs::remove_dir(parent).is_err() {
+                break;
+            }
+        }
+        first_error.map_or(Ok(()), Err)
+    }
+}
+
+fn unknown(name: &str) -> impl Fn(MapError) -> StartError + '_ {
+    move |error| StartError::map(name, error)
+}
+
+/// An instance's name may hold what a directory, a socket and a unit can all carry.
+fn check_instance(instance: &str) -> Result<(), StartError> {
+    let fits = (1..=MAX_INSTANCE_CHARS).contains(&instance.len())
+        && instance.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    if fits {
+        Ok(())
+    } else {
+        Err(StartError::InstanceName { name: instance.to_owned(), most: MAX_INSTANCE_CHARS })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_name_is_one_plain_word() {
+        for name in ["main", "a", "edge-2", "A_b"] {
+            assert!(check_instance(name).is_ok(), "{name}");
+        }
+        for name in ["", ".", "..", "a/b", "a.b", "ä", "a b", &"x".repeat(33)] {
+            assert!(check_instance(name).is_err(), "{name}");
+        }
+    }
+}
