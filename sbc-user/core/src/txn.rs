@@ -20,3 +20,6 @@ mod table;
 
 pub use event::{ClientTxnId, ServerTxnId, TxnEvent, TxnId, TxnOutput};
 pub use table::{MAX_TRANSACTIONS, Transactions};
+
+#[cfg(test)]
+mod tests;
