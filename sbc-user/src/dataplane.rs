@@ -4,7 +4,9 @@
 //! against all of them, so a behaviour that the engine relies on is written there, not here.
 
 pub mod conformance;
+mod counters;
 pub mod fake;
+pub mod planes;
 pub mod relay;
 pub mod xdp;
 

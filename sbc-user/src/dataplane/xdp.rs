@@ -38,8 +38,10 @@ use sbc_core::media::plan::{MediaPlan, Placement, SourcePolicy, StreamPlan, Stre
 pub use addresses::MediaBind;
 pub use error::StartError;
 pub use object::{OBJECT, is_embedded};
+pub(crate) use pins::check_instance;
 pub use stats::Outcome;
 
+use super::counters::add;
 use super::{Dataplane, DataplaneEvent};
 use encode::{CALLEE, CALLER, Hops, PairState};
 use load::{Attached, Kernel};
@@ -455,6 +457,7 @@ impl Xdp {
             }
             self.release(now, before.paths);
         }
+        past.retain(|mline, _| plan.streams.iter().any(|stream| stream.mline == *mline));
         let call = plan.call;
         self.calls.insert(call, Call { plan, streams, paths, past });
     }
@@ -717,17 +720,4 @@ fn directions(flows: &flows::FlowTable, [rtp, rtcp]: &[PairState; 2]) -> [Direct
         rtcp: rtcp[at].0,
         lost: None,
     })
-}
-
-fn add(a: DirectionCounters, b: DirectionCounters) -> DirectionCounters {
-    DirectionCounters {
-        rtp_kernel: a.rtp_kernel + b.rtp_kernel,
-        rtp_relay: a.rtp_relay + b.rtp_relay,
-        rtp_bytes: a.rtp_bytes + b.rtp_bytes,
-        rtcp: a.rtcp + b.rtcp,
-        lost: match (a.lost, b.lost) {
-            (Some(a), Some(b)) => Some(a + b),
-            (one, other) => one.or(other),
-        },
-    }
 }

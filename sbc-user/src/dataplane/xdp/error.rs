@@ -96,6 +96,9 @@ pub enum StartError {
     /// The kernel refused the program.
     #[error("the kernel refused the program: {}", chain(.0))]
     Program(#[source] Box<ProgramError>),
+    /// The relay does not start.
+    #[error("the relay does not start: {0}")]
+    Relay(String),
     /// The network's state cannot be asked.
     #[error("cannot ask the kernel for {what}: {source}")]
     Network {

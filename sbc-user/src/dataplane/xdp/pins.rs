@@ -126,7 +126,7 @@ fn unknown(name: &str) -> impl Fn(MapError) -> StartError + '_ {
 }
 
 /// An instance's name may hold what a directory, a socket and a unit can all carry.
-fn check_instance(instance: &str) -> Result<(), StartError> {
+pub(crate) fn check_instance(instance: &str) -> Result<(), StartError> {
     let fits = (1..=MAX_INSTANCE_CHARS).contains(&instance.len())
         && instance.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     if fits {

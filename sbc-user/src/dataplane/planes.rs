@@ -1,0 +1,184 @@
+//! What carries the daemon's media: the kernel where it can, the relay where it cannot.
+//!
+//! The choice is made for each stream, and an answer to `Install` tells it. The kernel carries a stream if both of its
+//! addresses are IPv4 and on interfaces whose drivers run the program, and if both peers are other hosts whose next
+//! hops answer. Everything else is the relay's: what arrives for it on such an interface passes the program.
+
+mod choice;
+mod reserved;
+
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::ops::RangeInclusive;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use sbc_core::id::{CallId, OpId};
+use sbc_core::media::command::{MediaCommand, StreamCounters};
+
+use super::relay::Relay;
+use super::xdp::{self, AddressReport, MediaBind, StartError, Xdp};
+use super::{Dataplane, DataplaneEvent};
+use choice::Choice;
+use reserved::ReservedPorts;
+
+/// What the daemon's configuration says of its dataplane.
+#[derive(Clone, Debug)]
+pub struct PlanesConfig {
+    /// Names the pins and the lock: one daemon per name.
+    pub instance: String,
+    /// Directory for files that need not survive a boot; made if it is not there.
+    pub run_dir: PathBuf,
+    /// Media addresses of all realms.
+    pub media: Vec<MediaBind>,
+    /// Ports of ours besides the media ranges that no other program shall be given (SIP listeners).
+    pub reserved_ports: Vec<RangeInclusive<u16>>,
+}
+
+/// What came of the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartReport {
+    /// Each media address, in the order of the configuration.
+    pub addresses: Vec<AddressReport>,
+    /// Why no interface at all is served by the kernel, if that is so for a reason of its own.
+    pub no_kernel: Option<String>,
+}
+
+/// See the module.
+pub struct Planes {
+    choice: Choice<Xdp, Relay>,
+    report: StartReport,
+    reserved: Option<ReservedPorts>,
+    _lock: Flock<fs::File>,
+}
+
+impl Planes {
+    /// Takes the instance's lock, loads and attaches the kernel's part and starts the relay, in the network namespace
+    /// of the calling thread.
+    ///
+    /// # Errors
+    /// What an operator has to mend: see [`StartError`]. A driver that does not take the program is no error; the
+    /// report tells it.
+    pub fn start(config: &PlanesConfig, now: Instant) -> Result<(Self, StartReport), StartError> {
+        let lock = lock(config)?;
+        let relay = Relay::start().map_err(|error| StartError::Relay(format!("{error:#}")))?;
+        let (kernel, report) = if xdp::is_embedded() {
+            let (kernel, addresses) = Xdp::start(&config.instance, xdp::OBJECT, &config.media, now)?;
+            (kernel, StartReport { addresses, no_kernel: None })
+        } else {
+            let reason = StartError::NoObject.to_string();
+            let mut addresses = Xdp::survey(&config.media)?;
+            for address in &mut addresses {
+                address.relay_reason.get_or_insert_with(|| reason.clone());
+            }
+            (None, StartReport { addresses, no_kernel: Some(reason) })
+        };
+        let media = config.media.iter().map(|bind| bind.ports.clone());
+        let ports: Vec<_> = media.chain(config.reserved_ports.iter().cloned()).collect();
+        let note = config.run_dir.join(format!("{}.reserved-ports", config.instance));
+        let reserved = ReservedPorts::add(&ports, note)
+            .inspect_err(|error| tracing::warn!(%error, "cannot keep our ports from other programs"))
+            .ok();
+        let choice = Choice::new(kernel, relay);
+        Ok((Self { choice, report: report.clone(), reserved, _lock: lock }, report))
+    }
+
+    /// What `start` would find, as far as that can be told without changing anything.
+    ///
+    /// # Errors
+    /// If the kernel does not tell its interfaces.
+    pub fn survey(config: &PlanesConfig) -> Result<StartReport, StartError> {
+        let no_kernel = (!xdp::is_embedded()).then(|| StartError::NoObject.to_string());
+        Ok(StartReport { addresses: Xdp::survey(&config.media)?, no_kernel })
+    }
+
+    /// What came of the start.
+    #[must_use]
+    pub fn report(&self) -> &StartReport {
+        &self.report
+    }
+
+    /// Descriptors that become readable when `handle_timeout` has work.
+    #[must_use]
+    pub fn poll_fds(&self) -> Vec<RawFd> {
+        let mut fds = self.choice.kernel.as_ref().map(Xdp::poll_fds).unwrap_or_default();
+        fds.push(self.choice.relay.as_fd().as_raw_fd());
+        fds
+    }
+
+    /// How often packets had which outcome in the kernel, by the outcome's name; empty if no interface is served.
+    #[must_use]
+    pub fn outcomes(&self) -> Vec<(&'static str, u64)> {
+        let outcomes = self.choice.kernel.as_ref().map(Xdp::outcomes).unwrap_or_default();
+        outcomes.into_iter().map(|(counter, count)| (counter.name(), count)).collect()
+    }
+
+    /// Where the kernel's objects are pinned, if it serves any interface.
+    #[must_use]
+    pub fn pin_directory(&self) -> Option<PathBuf> {
+        self.choice.kernel.as_ref().map(|kernel| kernel.pin_directory().to_owned())
+    }
+
+    /// Lets go of everything: flows, attachments, pins, reserved ports.
+    ///
+    /// # Errors
+    /// If something stays behind. All the rest is gone even so.
+    pub fn stop(self) -> std::io::Result<()> {
+        let kernel = self.choice.kernel.map_or(Ok(()), Xdp::stop);
+        let reserved = self.reserved.map_or(Ok(()), ReservedPorts::remove);
+        kernel.and(reserved)
+    }
+}
+
+impl Dataplane for Planes {
+    fn apply(&mut self, now: Instant, op: OpId, command: MediaCommand) {
+        self.choice.apply(now, op, command);
+    }
+
+    fn poll_event(&mut self) -> Option<DataplaneEvent> {
+        self.choice.poll_event()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.choice.poll_timeout()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.choice.handle_timeout(now);
+    }
+
+    fn counters(&self, call: CallId) -> Vec<StreamCounters> {
+        self.choice.counters(call)
+    }
+
+    fn snapshot(&self) -> Vec<CallId> {
+        self.choice.snapshot()
+    }
+}
+
+/// Takes the instance's lock, and says in the file who has it.
+fn lock(config: &PlanesConfig) -> Result<Flock<fs::File>, StartError> {
+    xdp::check_instance(&config.instance)?;
+    let path = config.run_dir.join(format!("{}.lock", config.instance));
+    let failed = |source| StartError::File { path: path.clone(), source };
+    fs::create_dir_all(&config.run_dir).map_err(failed)?;
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(mut file, errno)| {
+        if errno != Errno::EWOULDBLOCK {
+            return failed(errno.into());
+        }
+        let mut holder = String::new();
+        let by =
+            file.read_to_string(&mut holder).is_ok().then(|| holder.trim().parse::<u32>().ok()).flatten();
+        let by = by.map(|pid| format!("process {pid}"));
+        StartError::InstanceRunning { instance: config.instance.clone(), by }
+    })?;
+    let written =
+        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+    written.map_err(failed)?;
+    Ok(file)
+}

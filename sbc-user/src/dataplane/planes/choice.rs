@@ -1,0 +1,381 @@
+//! Kernel or relay, stream by stream.
+//!
+//! A command becomes one command to each carrier, one after the other, because the kernel's answer may have to be
+//! waited for and decides what is left for the relay:
+//!
+//! ```text
+//!   Install ─► kernel: streams without an objection ──ok──► relay: the others ──ok──► done
+//!                      │failed: the relay takes all           │failed
+//!                      └──────────────────────────►           └─► kernel: the plan before ──► failed
+//! ```
+//!
+//! Commands of one call wait for each other; those of different calls do not.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Instant;
+
+use sbc_core::id::{CallId, OpId};
+use sbc_core::media::command::{MediaCommand, MediaDone, MediaError, MediaResult, StreamCounters};
+use sbc_core::media::plan::{MediaPlan, Placement, StreamPlan};
+
+use crate::dataplane::counters::add_stream;
+use crate::dataplane::xdp::Xdp;
+use crate::dataplane::{Dataplane, DataplaneEvent};
+
+/// What the choice asks of the kernel besides carrying media.
+pub(crate) trait Kernel: Dataplane {
+    /// Why it cannot carry a stream, as far as is known without waiting.
+    fn objection(&mut self, now: Instant, stream: &StreamPlan) -> Option<MediaError>;
+
+    /// Lets packets to these streams' ports pass to the relay, and no longer those to streams named before.
+    fn relay_streams(&mut self, call: CallId, streams: &[StreamPlan]);
+}
+
+impl Kernel for Xdp {
+    fn objection(&mut self, now: Instant, stream: &StreamPlan) -> Option<MediaError> {
+        Self::objection(self, now, stream)
+    }
+
+    fn relay_streams(&mut self, call: CallId, streams: &[StreamPlan]) {
+        Self::relay_streams(self, call, streams);
+    }
+}
+
+/// Both carriers, and which of them has what.
+pub(crate) struct Choice<K, R> {
+    /// `None`: no interface runs the program.
+    pub(crate) kernel: Option<K>,
+    pub(crate) relay: R,
+    calls: HashMap<CallId, Call>,
+    /// Commands given to a carrier and not yet answered.
+    steps: HashMap<OpId, CallId>,
+    next_step: u64,
+    events: VecDeque<DataplaneEvent>,
+}
+
+#[derive(Default)]
+struct Call {
+    /// The streams of the plan, in its order, and what carries each; `None` before the first plan.
+    plan: Option<Vec<(StreamPlan, Placement)>>,
+    /// Counted by carriers that no longer have the stream, by m-line.
+    past: BTreeMap<u8, StreamCounters>,
+    task: Option<Task>,
+    queue: VecDeque<(OpId, MediaCommand)>,
+}
+
+/// A command under way.
+struct Task {
+    op: OpId,
+    step: Step,
+    /// The plan that shall be, and what shall carry each stream.
+    wanted: Vec<(StreamPlan, Placement)>,
+    /// What each carrier had counted for streams that it shall not have any more.
+    leaving: Vec<StreamCounters>,
+}
+
+enum Step {
+    /// The kernel installs its streams, or gives them up.
+    Kernel,
+    /// The relay installs its streams, or gives them up.
+    Relay,
+    /// The relay failed; the kernel returns to the plan before.
+    Undo(MediaError),
+    /// Both forget the call.
+    Remove { answers_due: usize },
+}
+
+impl<K: Kernel, R: Dataplane> Choice<K, R> {
+    pub(crate) fn new(kernel: Option<K>, relay: R) -> Self {
+        Self {
+            kernel,
+            relay,
+            calls: HashMap::new(),
+            steps: HashMap::new(),
+            next_step: 0,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Takes in what the carriers tell, until they have nothing more to tell.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            let event =
+                self.kernel.as_mut().and_then(Dataplane::poll_event).or_else(|| self.relay.poll_event());
+            match event {
+                None => return,
+                Some(DataplaneEvent::Media(event)) => self.events.push_back(DataplaneEvent::Media(event)),
+                Some(DataplaneEvent::Done { op, result }) => {
+                    if let Some(call) = self.steps.remove(&op) {
+                        self.advance(now, call, result);
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, now: Instant, op: OpId, command: MediaCommand) {
+        match command {
+            MediaCommand::Install(plan) => {
+                let mut wanted = Vec::with_capacity(plan.streams.len());
+                for stream in plan.streams {
+                    let objection = match &mut self.kernel {
+                        Some(kernel) => kernel.objection(now, &stream),
+                        None => Some(MediaError::NoRoute((stream.caller.local_ip, 0).into())),
+                    };
+                    if let (Some(reason), true) = (&objection, self.kernel.is_some()) {
+                        tracing::debug!(call = %plan.call, mline = stream.mline, %reason, "the relay carries a stream");
+                    }
+                    wanted.push((
+                        stream,
+                        if objection.is_none() { Placement::Kernel } else { Placement::Relay },
+                    ));
+                }
+                let call = self.calls.entry(plan.call).or_default();
+                call.task = Some(Task { op, step: Step::Kernel, wanted, leaving: Vec::new() });
+                self.kernel_step(now, plan.call);
+            }
+            MediaCommand::Remove(call) => self.remove(now, call, op),
+        }
+    }
+
+    /// Makes the kernel have the streams that it shall have.
+    fn kernel_step(&mut self, now: Instant, id: CallId) {
+        let Some((held, wanted)) = self.held_and_wanted(id, Placement::Kernel) else { return };
+        if wanted.is_empty() && held.is_empty() {
+            return self.relay_step(now, id);
+        }
+        let counted = self.kernel.as_ref().map(|kernel| kernel.counters(id)).unwrap_or_default();
+        self.note_leaving(id, counted, &wanted);
+        self.command(now, id, Placement::Kernel, wanted);
+    }
+
+    /// Makes the relay have the streams that it shall have.
+    fn relay_step(&mut self, now: Instant, id: CallId) {
+        let Some((held, wanted)) = self.held_and_wanted(id, Placement::Relay) else { return };
+        if let Some(task) = self.calls.get_mut(&id).and_then(|call| call.task.as_mut()) {
+            task.step = Step::Relay;
+        }
+        if let Some(kernel) = &mut self.kernel {
+            kernel.relay_streams(id, &wanted);
+        }
+        if wanted.is_empty() && held.is_empty() {
+            return self.finish(now, id);
+        }
+        let counted = self.relay.counters(id);
+        self.note_leaving(id, counted, &wanted);
+        self.command(now, id, Placement::Relay, wanted);
+    }
+
+    /// A carrier answered the call's present step.
+    fn advance(&mut self, now: Instant, id: CallId, result: MediaResult) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(task) = call.task.as_mut() else { return };
+        match (&mut task.step, result) {
+            (Step::Kernel, Ok(_)) => self.relay_step(now, id),
+            (Step::Kernel, Err(reason)) => {
+                tracing::debug!(call = %id, %reason, "the relay carries all streams");
+                for (_, placement) in &mut task.wanted {
+                    *placement = Placement::Relay;
+                }
+                task.leaving.clear();
+                self.kernel_step(now, id);
+            }
+            (Step::Relay, Ok(_)) => self.finish(now, id),
+            (Step::Relay, Err(error)) => self.undo(now, id, error),
+            (Step::Undo(error), result) => {
+                let error = error.clone();
+                if let Err(second) = result {
+                    tracing::error!(call = %id, %second, "the kernel does not take the plan back that it had");
+                }
+                self.fail(now, id, error);
+            }
+            (Step::Remove { answers_due }, result) => {
+                *answers_due -= 1;
+                let done = *answers_due == 0;
+                task.leaving.extend(result.unwrap_or_default().counters);
+                if done {
+                    self.removed(now, id);
+                }
+            }
+        }
+    }
+
+    /// The relay refused: the kernel gets the streams back that it had.
+    fn undo(&mut self, now: Instant, id: CallId, error: MediaError) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(task) = call.task.as_mut() else { return };
+        let kernel_wanted = task.wanted.iter().any(|(_, placement)| *placement == Placement::Kernel);
+        let before = |carrier| streams(call.plan.as_deref().unwrap_or_default(), carrier);
+        let (in_kernel, in_relay) = (before(Placement::Kernel), before(Placement::Relay));
+        // What the kernel gave up and takes back now starts from zero there; what the relay has it never gave up.
+        let gave_up: Vec<StreamCounters> = std::mem::take(&mut task.leaving)
+            .into_iter()
+            .filter(|counted| in_kernel.iter().any(|stream| stream.mline == counted.mline))
+            .collect();
+        task.step = Step::Undo(error.clone());
+        keep(&mut call.past, gave_up);
+        if let Some(kernel) = &mut self.kernel {
+            kernel.relay_streams(id, &in_relay);
+        }
+        if kernel_wanted || !in_kernel.is_empty() {
+            self.command(now, id, Placement::Kernel, in_kernel);
+        } else {
+            self.fail(now, id, error);
+        }
+    }
+
+    fn finish(&mut self, now: Instant, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(task) = call.task.take() else { return };
+        let placements = task.wanted.iter().map(|(_, placement)| *placement).collect();
+        keep(&mut call.past, task.leaving);
+        call.past.retain(|mline, _| task.wanted.iter().any(|(stream, _)| stream.mline == *mline));
+        call.plan = Some(task.wanted);
+        self.answer(now, id, task.op, Ok(MediaDone { placements, counters: Vec::new() }));
+    }
+
+    fn fail(&mut self, now: Instant, id: CallId, error: MediaError) {
+        let Some(task) = self.calls.get_mut(&id).and_then(|call| call.task.take()) else { return };
+        self.answer(now, id, task.op, Err(error));
+    }
+
+    fn remove(&mut self, now: Instant, id: CallId, op: OpId) {
+        if self.calls.get(&id).is_none_or(|call| call.plan.is_none()) {
+            return self.answer(now, id, op, Ok(MediaDone::default()));
+        }
+        let carriers = if self.kernel.is_some() { 2 } else { 1 };
+        if let Some(call) = self.calls.get_mut(&id) {
+            let step = Step::Remove { answers_due: carriers };
+            call.task = Some(Task { op, step, wanted: Vec::new(), leaving: Vec::new() });
+        }
+        if let Some(kernel) = &mut self.kernel {
+            kernel.relay_streams(id, &[]);
+            self.command(now, id, Placement::Kernel, Vec::new());
+        }
+        self.command(now, id, Placement::Relay, Vec::new());
+    }
+
+    fn removed(&mut self, now: Instant, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(task) = call.task.take() else { return };
+        let plan = call.plan.take().unwrap_or_default();
+        let counters = total(&plan, &std::mem::take(&mut call.past), &task.leaving);
+        self.answer(now, id, task.op, Ok(MediaDone { placements: Vec::new(), counters }));
+    }
+
+    /// Answers a command and begins the call's next one.
+    fn answer(&mut self, now: Instant, id: CallId, op: OpId, result: MediaResult) {
+        self.events.push_back(DataplaneEvent::Done { op, result });
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        match call.queue.pop_front() {
+            Some((op, command)) => self.begin(now, op, command),
+            None if call.plan.is_none() => drop(self.calls.remove(&id)),
+            None => {}
+        }
+    }
+
+    /// Tells a carrier to have these streams of the call and no others.
+    fn command(&mut self, now: Instant, call: CallId, carrier: Placement, streams: Vec<StreamPlan>) {
+        let op = OpId(self.next_step);
+        self.next_step += 1;
+        self.steps.insert(op, call);
+        let command = if streams.is_empty() {
+            MediaCommand::Remove(call)
+        } else {
+            MediaCommand::Install(MediaPlan { call, streams })
+        };
+        match (carrier, &mut self.kernel) {
+            (Placement::Kernel, Some(kernel)) => kernel.apply(now, op, command),
+            (Placement::Kernel, None) | (Placement::Relay, _) => self.relay.apply(now, op, command),
+        }
+    }
+
+    /// The streams that a carrier has, and those that it shall have.
+    fn held_and_wanted(&self, id: CallId, carrier: Placement) -> Option<(Vec<StreamPlan>, Vec<StreamPlan>)> {
+        let call = self.calls.get(&id)?;
+        let held = streams(call.plan.as_deref().unwrap_or_default(), carrier);
+        Some((held, streams(&call.task.as_ref()?.wanted, carrier)))
+    }
+
+    /// Remembers what a carrier counted for streams that it is about to lose.
+    fn note_leaving(&mut self, id: CallId, counted: Vec<StreamCounters>, wanted: &[StreamPlan]) {
+        let Some(task) = self.calls.get_mut(&id).and_then(|call| call.task.as_mut()) else { return };
+        let stays = |counters: &StreamCounters| wanted.iter().any(|stream| stream.mline == counters.mline);
+        task.leaving.extend(counted.into_iter().filter(|counters| !stays(counters)));
+    }
+}
+
+impl<K: Kernel, R: Dataplane> Dataplane for Choice<K, R> {
+    fn apply(&mut self, now: Instant, op: OpId, command: MediaCommand) {
+        let id = match &command {
+            MediaCommand::Install(plan) => plan.call,
+            MediaCommand::Remove(call) => *call,
+        };
+        match self.calls.get_mut(&id) {
+            Some(call) if call.task.is_some() => call.queue.push_back((op, command)),
+            Some(_) | None => self.begin(now, op, command),
+        }
+        self.settle(now);
+    }
+
+    fn poll_event(&mut self) -> Option<DataplaneEvent> {
+        self.events.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let kernel = self.kernel.as_ref().and_then(Dataplane::poll_timeout);
+        [kernel, self.relay.poll_timeout()].into_iter().flatten().min()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if let Some(kernel) = &mut self.kernel {
+            kernel.handle_timeout(now);
+        }
+        self.relay.handle_timeout(now);
+        self.settle(now);
+    }
+
+    fn counters(&self, id: CallId) -> Vec<StreamCounters> {
+        let Some(call) = self.calls.get(&id) else { return Vec::new() };
+        let mut counted = self.kernel.as_ref().map(|kernel| kernel.counters(id)).unwrap_or_default();
+        counted.extend(self.relay.counters(id));
+        total(call.plan.as_deref().unwrap_or_default(), &call.past, &counted)
+    }
+
+    fn snapshot(&self) -> Vec<CallId> {
+        self.calls.iter().filter(|(_, call)| call.plan.is_some()).map(|(id, _)| *id).collect()
+    }
+}
+
+fn streams(plan: &[(StreamPlan, Placement)], carrier: Placement) -> Vec<StreamPlan> {
+    plan.iter().filter(|(_, placement)| *placement == carrier).map(|(stream, _)| stream.clone()).collect()
+}
+
+fn keep(past: &mut BTreeMap<u8, StreamCounters>, counted: Vec<StreamCounters>) {
+    for counters in counted {
+        let sum = past.entry(counters.mline).or_default();
+        add_stream(sum, &counters);
+    }
+}
+
+/// Each stream of the plan with everything that was ever counted for it.
+fn total(
+    plan: &[(StreamPlan, Placement)],
+    past: &BTreeMap<u8, StreamCounters>,
+    counted: &[StreamCounters],
+) -> Vec<StreamCounters> {
+    plan.iter()
+        .map(|(stream, placement)| {
+            let mut sum =
+                StreamCounters { mline: stream.mline, placement: Some(*placement), ..Default::default() };
+            let present = counted.iter().filter(|counters| counters.mline == stream.mline);
+            for counters in past.get(&stream.mline).into_iter().chain(present) {
+                add_stream(&mut sum, counters);
+            }
+            sum
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

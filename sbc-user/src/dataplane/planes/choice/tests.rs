@@ -1,0 +1,231 @@
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use sbc_core::id::RealmId;
+use sbc_core::media::command::MediaEvent;
+use sbc_core::media::plan::{PeerMedia, SourcePolicy, StreamSide};
+
+use super::*;
+use crate::dataplane::fake::Fake;
+
+const CALL: CallId = CallId(3);
+const RTP: [u8; 12] = [0x80, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4];
+
+/// A kernel that objects to chosen m-lines, and answers only when it is let.
+struct TestKernel {
+    fake: Fake,
+    refuses: BTreeSet<u8>,
+    relayed: Vec<u8>,
+    silent: bool,
+}
+
+impl Dataplane for TestKernel {
+    fn apply(&mut self, now: Instant, op: OpId, command: MediaCommand) {
+        self.fake.apply(now, op, command);
+    }
+
+    fn poll_event(&mut self) -> Option<DataplaneEvent> {
+        if self.silent { None } else { self.fake.poll_event() }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.fake.handle_timeout(now);
+    }
+
+    fn counters(&self, call: CallId) -> Vec<StreamCounters> {
+        self.fake.counters(call)
+    }
+
+    fn snapshot(&self) -> Vec<CallId> {
+        self.fake.snapshot()
+    }
+}
+
+impl Kernel for TestKernel {
+    fn objection(&mut self, _now: Instant, stream: &StreamPlan) -> Option<MediaError> {
+        self.refuses.contains(&stream.mline).then(|| MediaError::NotOurs(([127, 0, 0, 1], 0).into()))
+    }
+
+    fn relay_streams(&mut self, _call: CallId, streams: &[StreamPlan]) {
+        self.relayed = streams.iter().map(|stream| stream.mline).collect();
+    }
+}
+
+struct Bench {
+    choice: Choice<TestKernel, Fake>,
+    next: u64,
+}
+
+impl Bench {
+    fn new(refuses: &[u8]) -> Self {
+        let refuses = refuses.iter().copied().collect();
+        let fake = Fake::new(Placement::Kernel);
+        let kernel = TestKernel { fake, refuses, relayed: Vec::new(), silent: false };
+        Self { choice: Choice::new(Some(kernel), Fake::new(Placement::Relay)), next: 100 }
+    }
+
+    fn kernel(&mut self) -> &mut TestKernel {
+        self.choice.kernel.as_mut().unwrap()
+    }
+
+    fn apply(&mut self, command: MediaCommand) -> OpId {
+        self.next += 1;
+        self.choice.apply(Instant::now(), OpId(self.next), command);
+        OpId(self.next)
+    }
+
+    fn done(&mut self) -> Option<(OpId, MediaResult)> {
+        match self.choice.poll_event()? {
+            DataplaneEvent::Done { op, result } => Some((op, result)),
+            DataplaneEvent::Media(event) => panic!("{event:?}"),
+        }
+    }
+
+    fn install(&mut self, streams: &[StreamPlan]) -> Result<Vec<Placement>, MediaError> {
+        let op = self.apply(MediaCommand::Install(MediaPlan { call: CALL, streams: streams.to_vec() }));
+        let (answered, result) = self.done().expect("an answer");
+        assert_eq!(answered, op);
+        assert_eq!(self.done(), None, "exactly one");
+        result.map(|done| done.placements)
+    }
+
+    /// A packet from the caller of the stream; whether it was forwarded.
+    fn packet(&mut self, mline: u8) -> bool {
+        let stream = stream(mline);
+        let from = stream.caller.peer.unwrap().rtp;
+        let to = SocketAddr::new(stream.caller.local_ip, stream.caller.local_rtp_port);
+        self.kernel()
+            .fake
+            .deliver(from, to, &RTP)
+            .or_else(|| self.choice.relay.deliver(from, to, &RTP))
+            .is_some()
+    }
+}
+
+fn stream(mline: u8) -> StreamPlan {
+    let side = |ours: u16, peer: [u8; 4]| {
+        let port = 40_000 + u16::from(mline) * 2;
+        StreamSide {
+            realm: RealmId(0),
+            local_ip: [203, 0, 113, 1].into(),
+            local_rtp_port: ours + u16::from(mline) * 2,
+            peer: Some(PeerMedia { rtp: (peer, port).into(), rtcp: (peer, port + 1).into() }),
+            source: SourcePolicy::Signalled,
+            dscp: 46,
+        }
+    };
+    StreamPlan { mline, caller: side(20_000, [192, 0, 2, 1]), callee: side(30_000, [198, 51, 100, 1]) }
+}
+
+#[test]
+fn each_stream_is_carried_by_what_can() {
+    let mut bench = Bench::new(&[1]);
+    let placements = bench.install(&[stream(0), stream(1), stream(2)]);
+    assert_eq!(placements, Ok(vec![Placement::Kernel, Placement::Relay, Placement::Kernel]));
+    assert_eq!(bench.kernel().relayed, [1]);
+    assert!((0..3).all(|mline| bench.packet(mline)));
+    let counters = bench.choice.counters(CALL);
+    assert_eq!(counters.iter().map(|stream| stream.mline).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(counters[0].from_caller.rtp_kernel, 1);
+    assert_eq!((counters[1].from_caller.rtp_relay, counters[1].placement), (1, Some(Placement::Relay)));
+    assert_eq!(bench.choice.snapshot(), [CALL]);
+}
+
+#[test]
+fn the_final_counters_hold_what_both_carriers_counted() {
+    let mut bench = Bench::new(&[]);
+    bench.install(&[stream(0)]).unwrap();
+    assert!(bench.packet(0) && bench.packet(0));
+    bench.kernel().refuses.insert(0);
+    assert_eq!(bench.install(&[stream(0)]), Ok(vec![Placement::Relay]));
+    assert!(bench.packet(0));
+    assert_eq!(bench.choice.counters(CALL)[0].from_caller.rtp_kernel, 2);
+
+    bench.apply(MediaCommand::Remove(CALL));
+    let (_, result) = bench.done().unwrap();
+    let counters = result.unwrap().counters;
+    assert_eq!((counters[0].from_caller.rtp_kernel, counters[0].from_caller.rtp_relay), (2, 1));
+    assert_eq!(counters[0].placement, Some(Placement::Relay));
+    assert!(bench.choice.snapshot().is_empty() && bench.choice.calls.is_empty());
+    assert!(bench.kernel().relayed.is_empty());
+    assert!(!bench.packet(0));
+}
+
+#[test]
+fn what_the_kernel_fails_to_take_the_relay_takes() {
+    let mut bench = Bench::new(&[]);
+    bench.kernel().fake.fail_next(MediaError::NoRoute(([198, 51, 100, 1], 0).into()));
+    assert_eq!(bench.install(&[stream(0), stream(1)]), Ok(vec![Placement::Relay; 2]));
+    assert_eq!(bench.kernel().relayed, [0, 1]);
+    assert!(bench.kernel().fake.snapshot().is_empty());
+}
+
+#[test]
+fn a_failing_relay_undoes_what_the_kernel_took() {
+    let mut bench = Bench::new(&[1]);
+    bench.choice.relay.fail_next(MediaError::Full("sockets"));
+    assert_eq!(bench.install(&[stream(0), stream(1)]), Err(MediaError::Full("sockets")));
+    assert!(bench.kernel().fake.snapshot().is_empty() && bench.choice.calls.is_empty());
+
+    bench.install(&[stream(0), stream(1)]).unwrap();
+    assert!(bench.packet(0) && bench.packet(1));
+    bench.kernel().refuses.extend([0, 2]);
+    bench.choice.relay.fail_next(MediaError::Full("sockets"));
+    assert!(bench.install(&[stream(0), stream(1), stream(2)]).is_err());
+    assert_eq!(bench.kernel().relayed, [1]);
+    assert!(bench.packet(0) && bench.packet(1));
+    let counters = bench.choice.counters(CALL);
+    assert_eq!(counters.len(), 2, "the plan before");
+    assert_eq!((counters[0].from_caller.rtp_kernel, counters[1].from_caller.rtp_relay), (2, 2));
+}
+
+#[test]
+fn commands_of_a_call_wait_for_each_other_and_not_for_those_of_others() {
+    let mut bench = Bench::new(&[]);
+    bench.kernel().silent = true;
+    let install = bench.apply(MediaCommand::Install(MediaPlan { call: CALL, streams: vec![stream(0)] }));
+    let remove = bench.apply(MediaCommand::Remove(CALL));
+    assert_eq!(bench.done(), None);
+    let other = bench.apply(MediaCommand::Remove(CallId(9)));
+    assert_eq!(bench.done().map(|(op, _)| op), Some(other));
+    bench.kernel().silent = false;
+    bench.choice.handle_timeout(Instant::now());
+    assert_eq!(bench.done().map(|(op, _)| op), Some(install));
+    let (op, result) = bench.done().unwrap();
+    assert_eq!((op, result.unwrap().counters.len()), (remove, 1));
+    assert!(bench.choice.calls.is_empty() && bench.choice.steps.is_empty());
+}
+
+#[test]
+fn without_a_kernel_the_relay_carries_everything() {
+    let mut choice = Choice::<TestKernel, Fake>::new(None, Fake::new(Placement::Relay));
+    let command = MediaCommand::Install(MediaPlan { call: CALL, streams: vec![stream(0)] });
+    choice.apply(Instant::now(), OpId(1), command);
+    let Some(DataplaneEvent::Done { result: Ok(done), .. }) = choice.poll_event() else {
+        panic!("no answer")
+    };
+    assert_eq!(done.placements, [Placement::Relay]);
+    choice.apply(Instant::now(), OpId(2), MediaCommand::Remove(CALL));
+    assert!(matches!(choice.poll_event(), Some(DataplaneEvent::Done { op: OpId(2), result: Ok(_) })));
+}
+
+#[test]
+fn events_of_both_carriers_are_passed_on() {
+    let mut bench = Bench::new(&[1]);
+    let learning = |mline| {
+        let mut plan = stream(mline);
+        plan.caller.source = SourcePolicy::Learn { allowed: plan.caller.peer.unwrap().rtp.ip() };
+        plan
+    };
+    bench.install(&[learning(0), learning(1)]).unwrap();
+    assert!(bench.packet(0) && bench.packet(1));
+    bench.choice.handle_timeout(Instant::now());
+    for _ in 0..2 {
+        let event = bench.choice.poll_event();
+        assert!(matches!(event, Some(DataplaneEvent::Media(MediaEvent::Latched { caller_side: true, .. }))));
+    }
+}

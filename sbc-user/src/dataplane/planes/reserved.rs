@@ -1,0 +1,106 @@
+//! Keeps our ports from other programs: `net.ipv4.ip_local_reserved_ports`.
+//!
+//! The kernel gives no reserved port to a program that asks for any port. The list belongs to the network namespace
+//! and may have entries of others, which stay. What we added is noted in a file, so that a daemon that was killed
+//! does not leave it there for ever.
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+const LIST: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+
+/// Our part of the list.
+#[derive(Debug)]
+pub(crate) struct ReservedPorts {
+    /// Open, because it belongs to the namespace of whoever opened it.
+    list: File,
+    added: BTreeSet<u16>,
+    note: PathBuf,
+}
+
+impl ReservedPorts {
+    /// Adds `ports` to the list of the calling thread's namespace; `note` is where our part is remembered.
+    pub(crate) fn add(ports: &[RangeInclusive<u16>], note: PathBuf) -> io::Result<Self> {
+        let mut list = OpenOptions::new().read(true).write(true).open(LIST)?;
+        let mut present = read(&mut list)?;
+        for port in noted(&note) {
+            present.remove(&port);
+        }
+        let wanted = ports.iter().cloned().flatten();
+        let added: BTreeSet<u16> = wanted.filter(|port| !present.contains(port)).collect();
+        std::fs::write(&note, to_text(&added))?;
+        write(&mut list, &present.union(&added).copied().collect())?;
+        Ok(Self { list, added, note })
+    }
+
+    /// Takes our part off the list again.
+    pub(crate) fn remove(mut self) -> io::Result<()> {
+        let present = read(&mut self.list)?;
+        write(&mut self.list, &present.difference(&self.added).copied().collect())?;
+        std::fs::remove_file(&self.note)
+    }
+}
+
+fn noted(note: &Path) -> BTreeSet<u16> {
+    std::fs::read_to_string(note).map(|text| from_text(&text)).unwrap_or_default()
+}
+
+fn read(list: &mut File) -> io::Result<BTreeSet<u16>> {
+    let mut text = String::new();
+    list.rewind()?;
+    list.read_to_string(&mut text)?;
+    Ok(from_text(&text))
+}
+
+/// Writes the whole list: the kernel takes one write as one list.
+fn write(list: &mut File, ports: &BTreeSet<u16>) -> io::Result<()> {
+    list.rewind()?;
+    // An empty write would be no write at all; a line feed is an empty list.
+    list.write_all(format!("{}\n", to_text(ports)).as_bytes())
+}
+
+/// Reads `1,5-7`; what is no port is passed over.
+fn from_text(text: &str) -> BTreeSet<u16> {
+    let mut ports = BTreeSet::new();
+    for part in text.trim().split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        if let (Ok(first), Ok(last)) = (first.trim().parse::<u16>(), last.trim().parse::<u16>()) {
+            ports.extend(first..=last);
+        }
+    }
+    ports
+}
+
+/// Writes `1,5-7`.
+fn to_text(ports: &BTreeSet<u16>) -> String {
+    let mut ranges: Vec<(u16, u16)> = Vec::new();
+    for port in ports.iter().copied() {
+        match ranges.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(port) => *last = port,
+            Some(_) | None => ranges.push((port, port)),
+        }
+    }
+    let shown = ranges.iter().map(
+        |(first, last)| {
+            if first == last { first.to_string() } else { format!("{first}-{last}") }
+        },
+    );
+    shown.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_read_and_written_in_ranges() {
+        let ports = from_text("8080,9000-9002,65535\n");
+        assert_eq!(ports, [8080, 9000, 9001, 9002, 65_535].into());
+        assert_eq!(to_text(&ports), "8080,9000-9002,65535");
+        assert_eq!(from_text("\n"), BTreeSet::new());
+        assert_eq!(to_text(&BTreeSet::new()), "");
+    }
+}
