@@ -1,0 +1,145 @@
+//! The program in the kernel, with maps of its own that nothing pins, run over single packets.
+
+use aya::maps::xdp::DevMapHash;
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader, Pod};
+use sbc_common::addr::{AddressKey, AddressSlot};
+use sbc_common::config::Config;
+use sbc_common::counter::Counter;
+use sbc_common::event::Event;
+use sbc_common::flow::{FlowSlot, SlotIndex};
+use sbc_common::next_hop::NextHop;
+use sbc_common::{limits, names};
+
+/// What the program said should become of a packet: the number of the XDP action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Action {
+    Drop = 1,
+    Pass = 2,
+    Transmit = 3,
+    Redirect = 4,
+}
+
+/// The interface that packets arrive on: a test run has no other than the loopback of its namespace.
+pub(crate) const INGRESS: u32 = 1;
+/// The key of another device. What stands behind it is the loopback again: nothing is sent in a test run.
+pub(crate) const OTHER: u32 = 77;
+
+/// The loaded program and its maps.
+pub(crate) struct Kernel {
+    ebpf: Ebpf,
+    pub(crate) flows: Array<MapData, [u64; FlowSlot::WORDS]>,
+    pub(crate) next_hops: Array<MapData, NextHop>,
+    pub(crate) keys: HashMap<MapData, AddressKey, u32>,
+    pub(crate) addresses: Array<MapData, AddressSlot>,
+    pub(crate) config: Array<MapData, Config>,
+    counters: PerCpuArray<MapData, u64>,
+    events: RingBuf<MapData>,
+    _devices: DevMapHash<MapData>,
+}
+
+/// What came of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ran {
+    pub(crate) action: Action,
+    pub(crate) frame: Vec<u8>,
+    /// What was counted, in the order of the numbers; a counter that rose twice stands twice.
+    pub(crate) counted: Vec<Counter>,
+}
+
+impl Kernel {
+    /// Loads the object that `SBC_EBPF_OBJECT` names; says why the test is skipped if that cannot be.
+    pub(crate) fn load(test: &str, address_slots: u32) -> Option<Self> {
+        let Some(path) = std::env::var_os("SBC_EBPF_OBJECT").filter(|path| !path.is_empty()) else {
+            sbc_tests::skip(test, "no kernel object: SBC_EBPF_OBJECT names none");
+            return None;
+        };
+        if !sbc_tests::is_root() {
+            sbc_tests::skip(test, "needs root");
+            return None;
+        }
+        let object = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries(names::FLOWS, address_slots * limits::PORTS_PER_ADDRESS)
+            .load(&object)
+            .unwrap();
+        let program: &mut Xdp = ebpf.program_mut(names::PROGRAM).unwrap().try_into().unwrap();
+        program.load().unwrap();
+        let mut devices = DevMapHash::try_from(ebpf.take_map(names::DEVICES).unwrap()).unwrap();
+        devices.insert(OTHER, INGRESS, None, 0).unwrap();
+        let mut config: Array<_, Config> = take(&mut ebpf, names::CONFIG);
+        config.set(0, Config { verify_one_in: 1, ..Config::DEFAULT }, 0).unwrap();
+        Some(Self {
+            flows: take(&mut ebpf, names::FLOWS),
+            next_hops: take(&mut ebpf, names::NEXT_HOPS),
+            keys: HashMap::try_from(ebpf.take_map(names::ADDRESS_KEYS).unwrap()).unwrap(),
+            addresses: take(&mut ebpf, names::ADDRESSES),
+            config,
+            counters: PerCpuArray::try_from(ebpf.take_map(names::COUNTERS).unwrap()).unwrap(),
+            events: RingBuf::try_from(ebpf.take_map(names::EVENTS).unwrap()).unwrap(),
+            _devices: devices,
+            ebpf,
+        })
+    }
+
+    /// One packet through the program.
+    pub(crate) fn run(&self, frame: &[u8]) -> Ran {
+        let before = self.counters();
+        let (action, frame) = self.run_times(frame, 1);
+        let after = self.counters();
+        let counted = Counter::ALL
+            .iter()
+            .zip(before.iter().zip(after))
+            .flat_map(|(counter, (before, after))| std::iter::repeat_n(*counter, (after - before) as usize))
+            .collect();
+        Ran { action, frame, counted }
+    }
+
+    /// A packet through the program some times over, each time as the time before left it.
+    pub(crate) fn run_times(&self, frame: &[u8], repeat: u32) -> (Action, Vec<u8>) {
+        let program: &Xdp = self.ebpf.program(names::PROGRAM).unwrap().try_into().unwrap();
+        let mut out = vec![0; frame.len() + 64];
+        let result = program
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut out),
+                repeat,
+                ..TestRunOptions::new()
+            })
+            .unwrap();
+        out.truncate(result.data_size_out as usize);
+        let action = match result.return_value {
+            1 => Action::Drop,
+            2 => Action::Pass,
+            3 => Action::Transmit,
+            4 => Action::Redirect,
+            other => panic!("action {other}"),
+        };
+        (action, out)
+    }
+
+    /// Sums over the CPUs, in the order of [`Counter::ALL`].
+    pub(crate) fn counters(&self) -> Vec<u64> {
+        let sum = |counter: &Counter| self.counters.get(&counter.number(), 0).unwrap().iter().sum();
+        Counter::ALL.iter().map(sum).collect()
+    }
+
+    /// Takes the events out of the ring.
+    pub(crate) fn events(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.events.next().map(|record| Event::from_bytes(&record).unwrap())).collect()
+    }
+
+    pub(crate) fn slot(&self, index: SlotIndex) -> FlowSlot {
+        FlowSlot::from_words(self.flows.get(&index.0, 0).unwrap()).unwrap()
+    }
+
+    pub(crate) fn set_slot(&mut self, index: SlotIndex, slot: &FlowSlot) {
+        self.flows.set(index.0, slot.to_words(), 0).unwrap();
+    }
+}
+
+fn take<V: Pod>(ebpf: &mut Ebpf, name: &str) -> Array<MapData, V> {
+    Array::try_from(ebpf.take_map(name).unwrap()).unwrap()
+}

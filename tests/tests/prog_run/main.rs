@@ -1,0 +1,18 @@
+//! The XDP program by `BPF_PROG_TEST_RUN`: packet in, action, packet out, what was counted.
+//!
+//! Needs root and a kernel object, no network. The same binary runs in a virtual machine on the oldest kernel that is
+//! supported.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_in_result,
+    clippy::unwrap_used,
+    reason = "in a test a failed step is a failed test"
+)]
+
+mod kernel;
+mod learning;
+mod packet;
+mod properties;
+mod table;
+mod world;

@@ -1,0 +1,158 @@
+//! The addresses, next hops and the one call that the packet tables play in.
+//!
+//! ```text
+//!   OUTSIDE_PEER ──▶ OUTSIDE:20000 ═╗ ╔═ INSIDE:20002 ◀── INSIDE_PEER        RTP; RTCP on the next ports
+//!                                   ╚═╝
+//! ```
+
+use sbc_common::addr::{AddressKey, AddressSlot, Endpoint};
+use sbc_common::flow::{FlowHead, FlowSlot, FlowState, MediaKind, SlotIndex, Target};
+use sbc_common::next_hop::NextHop;
+
+use crate::kernel::{INGRESS, Kernel, OTHER};
+use crate::packet::Packet;
+
+pub(crate) type Peer = ([u8; 4], u16);
+
+pub(crate) const OUTSIDE: [u8; 4] = [192, 0, 2, 1];
+pub(crate) const INSIDE: [u8; 4] = [198, 51, 100, 1];
+pub(crate) const OUTSIDE_PEER: Peer = ([203, 0, 113, 5], 4000);
+pub(crate) const INSIDE_PEER: Peer = ([198, 51, 100, 9], 5000);
+
+pub(crate) const OUTSIDE_PORT: u16 = 20_000;
+pub(crate) const INSIDE_PORT: u16 = 20_002;
+pub(crate) const PORTS: (u16, u16) = (20_000, 20_999);
+pub(crate) const GENERATION: u32 = 0x0003_0007;
+
+/// The VLAN on which the outside address exists once more.
+pub(crate) const VLAN: u16 = 100;
+pub(crate) const ADDRESS_SLOTS: u32 = 3;
+
+pub(crate) const OUTSIDE_RTP: SlotIndex = SlotIndex::new(0, OUTSIDE_PORT);
+pub(crate) const OUTSIDE_RTCP: SlotIndex = SlotIndex::new(0, OUTSIDE_PORT + 1);
+pub(crate) const INSIDE_RTP: SlotIndex = SlotIndex::new(1, INSIDE_PORT);
+pub(crate) const INSIDE_RTCP: SlotIndex = SlotIndex::new(1, INSIDE_PORT + 1);
+pub(crate) const VLAN_RTP: SlotIndex = SlotIndex::new(2, OUTSIDE_PORT);
+
+/// Next hops by index.
+pub(crate) const BACK: u16 = 1;
+pub(crate) const ACROSS: u16 = 2;
+pub(crate) const UNRESOLVED: u16 = 3;
+pub(crate) const ACROSS_TAGGED: u16 = 4;
+pub(crate) const SMALL: u16 = 5;
+pub(crate) const NO_DEVICE: u16 = 6;
+/// Tag of frames that leave by [`ACROSS_TAGGED`].
+pub(crate) const EGRESS_VLAN: u16 = 200;
+
+pub(crate) const DSCP: u8 = 46;
+pub(crate) const TTL: u8 = 64;
+
+pub(crate) fn mac(hop: u16, last: u8) -> [u8; 6] {
+    [2, 0, 0, 1, hop as u8, last]
+}
+
+impl Kernel {
+    /// The program, its addresses and next hops, and the call; `None` if this host cannot, which it has said then.
+    pub(crate) fn with_call(test: &str) -> Option<Self> {
+        let mut kernel = Self::load(test, ADDRESS_SLOTS)?;
+        for (slot, address, vlan) in [(0, OUTSIDE, 0), (1, INSIDE, 0), (2, OUTSIDE, VLAN)] {
+            let key = AddressKey { ifindex: INGRESS, vlan, unused: [0; 2], address };
+            let (port_min, port_max) = PORTS;
+            let entry = AddressSlot { address, port_min, port_max, ifindex: INGRESS, vlan, unused: [0; 2] };
+            kernel.keys.insert(key, slot, 0).unwrap();
+            kernel.addresses.set(slot, entry, 0).unwrap();
+        }
+        for (index, ifindex, vlan, mtu) in [
+            (BACK, INGRESS, 0, 1500),
+            (ACROSS, OTHER, 0, 1500),
+            (UNRESOLVED, 0, 0, 0),
+            (ACROSS_TAGGED, OTHER, EGRESS_VLAN, 1500),
+            (SMALL, OTHER, 0, 199),
+            (NO_DEVICE, OTHER + 1, 0, 1500),
+        ] {
+            let (destination_mac, source_mac) = (mac(index, 1), mac(index, 2));
+            let hop = NextHop { destination_mac, source_mac, vlan, mtu, ifindex, unused: [0; 4] };
+            kernel.next_hops.set(u32::from(index), hop, 0).unwrap();
+        }
+        kernel.install_call();
+        Some(kernel)
+    }
+
+    /// The call as signalled: strict source on both sides.
+    pub(crate) fn install_call(&mut self) {
+        for (index, slot) in call() {
+            self.set_slot(index, &slot);
+        }
+    }
+
+    /// Changes a slot.
+    pub(crate) fn edit(&mut self, index: SlotIndex, edit: impl FnOnce(&mut FlowSlot)) {
+        let mut slot = self.slot(index);
+        edit(&mut slot);
+        self.set_slot(index, &slot);
+    }
+
+    /// Changes the head of a slot.
+    pub(crate) fn edit_head(&mut self, index: SlotIndex, edit: impl FnOnce(&mut FlowHead)) {
+        self.edit(index, |slot| edit(&mut slot.head));
+    }
+
+    /// Lets the outside learn: the address of its peer may claim, from any port.
+    pub(crate) fn let_outside_learn(&mut self) {
+        self.edit(OUTSIDE_RTP, |slot| {
+            slot.head.state = FlowState::Learning;
+            slot.expected = Endpoint::new(OUTSIDE_PEER.0, 0);
+        });
+    }
+}
+
+/// Both directions of RTP and RTCP.
+pub(crate) fn call() -> [(SlotIndex, FlowSlot); 4] {
+    let slot = |kind, from: Peer, to: Peer, offset: u16, partner: SlotIndex, next_hop| FlowSlot {
+        head: FlowHead { state: FlowState::Latched, kind, next_hop, generation: GENERATION },
+        expected: Endpoint::new(from.0, from.1 + offset),
+        destination: Target::new(Endpoint::new(to.0, to.1 + offset), DSCP, TTL),
+        partner: partner.0,
+        ..FlowSlot::default()
+    };
+    [
+        (OUTSIDE_RTP, slot(MediaKind::Rtp, OUTSIDE_PEER, INSIDE_PEER, 0, INSIDE_RTP, ACROSS)),
+        (INSIDE_RTP, slot(MediaKind::Rtp, INSIDE_PEER, OUTSIDE_PEER, 0, OUTSIDE_RTP, BACK)),
+        (OUTSIDE_RTCP, slot(MediaKind::Rtcp, OUTSIDE_PEER, INSIDE_PEER, 1, INSIDE_RTCP, ACROSS)),
+        (INSIDE_RTCP, slot(MediaKind::Rtcp, INSIDE_PEER, OUTSIDE_PEER, 1, OUTSIDE_RTCP, BACK)),
+    ]
+}
+
+/// RTP from the outside peer.
+pub(crate) fn from_outside() -> Packet {
+    Packet::rtp(OUTSIDE_PEER, (OUTSIDE, OUTSIDE_PORT))
+}
+
+/// RTP from the inside peer.
+pub(crate) fn from_inside() -> Packet {
+    Packet::rtp(INSIDE_PEER, (INSIDE, INSIDE_PORT))
+}
+
+/// RTCP from the outside peer.
+pub(crate) fn rtcp_from_outside() -> Packet {
+    Packet::rtcp((OUTSIDE_PEER.0, OUTSIDE_PEER.1 + 1), (OUTSIDE, OUTSIDE_PORT + 1))
+}
+
+/// What a packet becomes on its way through a next hop, between two endpoints.
+pub(crate) fn forwarded(packet: Packet, hop: u16, local: Peer, peer: Peer) -> Packet {
+    Packet {
+        destination_mac: mac(hop, 1),
+        source_mac: mac(hop, 2),
+        vlan: if hop == ACROSS_TAGGED { Some(EGRESS_VLAN) } else { None },
+        source: local,
+        destination: peer,
+        tos: DSCP << 2 | packet.tos & 3,
+        ttl: TTL,
+        ..packet
+    }
+}
+
+/// What RTP from the outside peer becomes.
+pub(crate) fn to_inside(packet: Packet) -> Packet {
+    forwarded(packet, ACROSS, (INSIDE, INSIDE_PORT), INSIDE_PEER)
+}
