@@ -1,6 +1,6 @@
 //! The fuzz targets' bodies over their committed corpora and over the torture messages, on stable.
 
-#![allow(missing_docs, clippy::disallowed_methods, clippy::unwrap_used)] // a test reads files, and may panic
+#![allow(missing_docs, clippy::disallowed_methods, clippy::unwrap_used, clippy::print_stdout)] // a test reads files, and may panic
 
 #[path = "../../../tests/fuzz/bodies/sdp.rs"]
 mod sdp;

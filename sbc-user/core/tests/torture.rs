@@ -4,7 +4,7 @@
 //! `SBC_TORTURE_DIR` names a directory of further messages, for example the originals: each is run through the same
 //! exercise and its outcome is printed; none may panic or come out changed.
 
-#![allow(missing_docs, clippy::disallowed_methods, clippy::unwrap_used)] // a test reads files, and may panic
+#![allow(missing_docs, clippy::disallowed_methods, clippy::unwrap_used, clippy::print_stdout)] // a test reads files, and may panic
 
 #[path = "torture/table.rs"]
 mod table;

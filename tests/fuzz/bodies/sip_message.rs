@@ -25,16 +25,21 @@ fn ask_everything(m: &Message) {
     let _ = (m.call_id().is_ok(), m.cseq().is_ok(), m.max_forwards(), m.rseq(), m.expires(), m.retry_after());
     let _ =
         (m.content_type().is_ok(), m.rack().is_ok(), m.session_expires(), m.replaces().is_ok(), m.min_se());
-    let _ = m.reasons().map(|r| (r.cause(), r.text().is_some())).count();
-    let vias = m.vias().flatten().map(|v| (v.host().ip(), v.branch().is_some(), v.rport(), v.received()));
-    let _ = vias.count();
+    for reason in m.reasons() {
+        let _ = (reason.protocol(), reason.cause(), reason.text());
+    }
+    for via in m.vias().flatten() {
+        let _ = (via.host().ip(), via.port(), via.branch(), via.rport(), via.received(), via.maddr());
+    }
     let addresses = [m.from().ok(), m.to().ok()].into_iter().flatten().chain(m.routes().flatten());
     for address in addresses.chain(m.record_routes().flatten()) {
         uri_is_consistent(address.uri());
         let _ = (address.display(), address.tag(), address.params().iter().count());
     }
     for contact in m.contacts().flatten() {
-        let _ = contact.addr().map(|a| uri_is_consistent(a.uri()));
+        if let Some(address) = contact.addr() {
+            uri_is_consistent(address.uri());
+        }
     }
     for header in m.headers() {
         assert!(!header.value.contains(&b'\n'), "values are unfolded");
