@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What the benches share: the work that is measured, in the same words for every contender.
+
+pub mod parse;
