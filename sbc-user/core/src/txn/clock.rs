@@ -95,4 +95,10 @@ impl Clock {
         }
         self.interval = T1;
     }
+
+    /// How many are armed.
+    #[cfg(test)]
+    pub(super) fn armed(&self) -> usize {
+        self.armed.len()
+    }
 }

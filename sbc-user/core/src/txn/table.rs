@@ -11,6 +11,8 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::client::{Client, ClientEvent, Received};
+#[cfg(test)]
+use super::clock::Clock;
 use super::clock::{Outlet, TxnTimers};
 use super::event::{ClientTxnId, ServerTxnId, TxnEvent, TxnId, TxnOutput};
 use super::key::{ClientKey, ServerKey};
@@ -329,5 +331,18 @@ impl Transactions {
     fn number(&mut self) -> u64 {
         self.numbered += 1;
         self.numbered
+    }
+
+    /// Every transaction has its key and a timer that ends it; no key and no timer is left without one.
+    #[cfg(test)]
+    #[allow(clippy::disallowed_methods)] // The order of a sum decides nothing.
+    pub(super) fn check_consistency(&self) {
+        assert_eq!(self.client_keys.len(), self.clients.len());
+        assert_eq!(self.server_keys.len(), self.servers.len());
+        let clocks = self.clients.values().map(|client| &client.clock);
+        let armed: Vec<_> =
+            clocks.chain(self.servers.values().map(|server| &server.clock)).map(Clock::armed).collect();
+        assert!(armed.iter().all(|armed| *armed > 0), "a transaction that nothing ends");
+        assert_eq!(armed.iter().sum::<usize>(), self.timers.len());
     }
 }

@@ -68,6 +68,7 @@ impl Bench {
             };
             self.log.push((at, text));
         }
+        self.table.check_consistency();
     }
 
     /// What has come out, without times.
