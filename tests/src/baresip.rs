@@ -37,6 +37,8 @@ pub struct Phone<'a> {
     pub authority: Option<&'a Path>,
     /// How long its audio is.
     pub audio: Duration,
+    /// Its own SIP port (for TLS it takes the next one).
+    pub sip_port: u16,
 }
 
 /// A running phone.
@@ -170,12 +172,12 @@ impl Control {
 
 fn config(phone: &Phone<'_>, audio: &Path) -> String {
     let audio = audio.display();
-    let (ip, interface) = (phone.ip, phone.interface);
+    let (ip, interface, sip_port) = (phone.ip, phone.interface, phone.sip_port);
     let authority =
         phone.authority.map_or(String::new(), |path: &Path| format!("sip_cafile {}\n", path.display()));
     format!(
         "poll_method epoll\n\
-         sip_listen {ip}:5060\n\
+         sip_listen {ip}:{sip_port}\n\
          {authority}\
          net_interface {interface}\n\
          call_local_timeout 30\n\

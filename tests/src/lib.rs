@@ -10,6 +10,7 @@ pub mod netns;
 pub mod pcap;
 pub mod process;
 pub mod rtp;
+pub mod sbc;
 pub mod sipp;
 
 /// Says that a test did not run, in the one form that `cargo xtask test` counts; the test returns after it.

@@ -80,6 +80,7 @@ fn baresip_calls_sipp_and_hangs_up_when_all_is_said() {
         outbound: None,
         authority: None,
         audio: two_seconds + Duration::from_millis(500),
+        sip_port: 5060,
     };
     let caller = Baresip::start(&left, &phone, &scratch).unwrap();
     caller.dial(&format!("sip:100@{RIGHT}")).unwrap();

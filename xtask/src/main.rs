@@ -5,8 +5,10 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
 
 mod bench;
+mod build_and_load;
 mod build_ebpf;
 mod check;
+mod demo;
 mod run;
 mod setup;
 mod test;
@@ -28,6 +30,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Real calls through a real sbcd, SIP over TLS in, media through the kernel
+    Demo(demo::Arguments),
+    /// Build, load into the kernel, and run with a configuration of yours
+    BuildAndLoad(build_and_load::Arguments),
     /// Install what the other commands need (Debian, as root), or say what is missing
     Setup,
     /// Formatting, clippy, docs and the dependency rule
@@ -42,6 +48,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::BuildAndLoad(arguments) => build_and_load::run(&arguments),
         Command::Setup => setup::everything(),
         Command::Check => check::run(),
         Command::Test(arguments) => test::run(&arguments),

@@ -8,9 +8,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::build_ebpf::{self, Objects};
 use crate::check::{self, Tally};
 use crate::run::{cargo, say, shown, target_dir};
-use crate::setup::{self, Tool};
+use crate::setup::{self, HostCannot, Tool};
 
 /// Options of the command.
 #[derive(clap::Args)]
@@ -32,9 +33,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         eprintln!("{error:#}");
     }
     check::all(&mut tally);
+    let objects = kernel_objects(&mut tally);
     say("tests");
+    let with_objects = |command: &mut Command| {
+        if let Some(objects) = &objects {
+            command.env("SBC_EBPF_OBJECT", &objects.sbc).env("SBC_BENCH_OBJECT", &objects.bench);
+        }
+    };
+    let mut daemon = cargo(&["build", "--package", "sbc-user", "--bins"]);
+    with_objects(&mut daemon);
+    tally.step("sbcd and sbcctl", || crate::run::run(&mut daemon));
     let mut tests = cargo(&["test", "--workspace", "--no-fail-fast", "--", "--show-output"]);
-    cargo_test(&mut tests, &mut tally)?;
+    with_objects(&mut tests);
+    cargo_test(tests.env("SBC_BIN_DIR", target_dir().join("debug")), &mut tally)?;
 
     for skipped in &tally.skipped {
         eprintln!("{skipped}");
@@ -49,6 +60,32 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         bail!("{untolerated} skipped although root and this kernel allow them");
     }
     Ok(())
+}
+
+/// Builds the kernel objects; without them the tests that need them skip.
+fn kernel_objects(tally: &mut Tally) -> Option<Objects> {
+    say("kernel objects");
+    let built = build_ebpf::build().and_then(|objects| {
+        if sbc_tests::is_root() {
+            sbc_tests::sbc::mount_bpffs()?;
+        }
+        Ok(objects)
+    });
+    match built {
+        Ok(objects) => {
+            tally.passed += 1;
+            Some(objects)
+        }
+        Err(error) if error.is::<HostCannot>() => {
+            tally.skip("kernel objects", &format!("{error:#}"));
+            None
+        }
+        Err(error) => {
+            eprintln!("FAILED: kernel objects: {error:#}");
+            tally.failed += 1;
+            None
+        }
+    }
 }
 
 /// Runs `cargo test`, shows what matters, keeps everything in `test.log` and counts.
