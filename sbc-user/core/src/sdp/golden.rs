@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::anchor::{Addressing, Crypto, Refusal, Stream, rewrite, survey};
 use super::{Direction, MediaKind, Sdp};
-use crate::media::plan::PeerMedia;
+use crate::peer_media::PeerMedia;
 
 /// Rewritten for 198.51.100.7 with session 9, version 3; `\n` stands for CRLF.
 fn anchored(body: &str, ports: &[Option<u16>]) -> String {

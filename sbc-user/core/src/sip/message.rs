@@ -80,7 +80,7 @@ pub struct Header<'a> {
 
 impl Message {
     /// The message in `raw`: one datagram or one frame of a stream. Leading empty lines and bytes behind the
-    /// Content-Length are let go; with fewer bytes than that, the body is what there is, and [`crate::sip::judge`]
+    /// Content-Length are let go; with fewer bytes than that, the body is what there is, and [`crate::sip::judge()`]
     /// says so.
     pub fn parse(raw: Bytes) -> Result<Self, ParseError> {
         parse::parse(raw)
