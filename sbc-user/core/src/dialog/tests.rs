@@ -1,6 +1,7 @@
 //! Dialogs of both sides, held against messages as they are on the wire.
 
 use bytes::Bytes;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -180,4 +181,31 @@ fn requests_are_taken_in_order_and_not_after_the_end() {
     assert_eq!(dialog.accept(&bye(10)).map_err(RequestRefused::status), Err(481));
     let ack = text(caller(200, "Contact: <sip:b@h>\n").ack(7, VIA));
     assert_eq!(callee().accept(&Message::parse(ack.into()).unwrap()), Ok(()));
+}
+
+proptest! {
+    /// Whatever a peer writes where our requests take their lines from, each line of ours stays one line.
+    #[test]
+    fn hostile_values_stay_inside_of_their_lines(
+        from in prop_oneof!["[a-z ]{0,8}", "\"[ -~é]{0,20}\""],
+        contact in "<?sips?:([a-z%?;=]{1,9}@)?[a-z.:0-9]{1,9}(;[a-zA-Z%=;]{1,9})?(;method=[A-Z]{1,4})?([?][a-z=&]{1,9})?>?",
+        route in "<sip:([a-z%?;=]{1,9}@)?[a-z.0-9]{1,9}(;[a-z%=;]{1,9})?([?][a-z=&]{1,9})?>(;[!-~é]{1,9})?",
+        strict: bool,
+    ) {
+        let lr = if strict { "" } else { ", <sip:p1;lr>" };
+        let extra = format!("Contact: {contact}\nRecord-Route: {route}{lr}\n");
+        let Ok(request) = Message::parse(invite(&format!("{from}<sip:a@h>;tag=a"), &extra).raw().clone()) else {
+            return Ok(());
+        };
+        let Ok(mut dialog) = Dialog::of_callee(&request, "b", DialogState::Confirmed) else { return Ok(()) };
+        let bye = dialog.request(&Method::Bye, VIA).build();
+        let parsed = Message::parse(bytes::Bytes::clone(&bye)).expect("ours can be parsed");
+        prop_assert_eq!(parsed.method(), Some(Method::Bye));
+        prop_assert_eq!(parsed.call_id(), Ok("c1"));
+        prop_assert_eq!(parsed.cseq().map(|cseq| cseq.number), Ok(1));
+        let from = parsed.from();
+        prop_assert_eq!(from.as_ref().ok().and_then(|from| from.tag()), Some("b"));
+        prop_assert!(parsed.uri().is_some(), "Request-URI of {:?}", bye);
+        prop_assert_eq!(parsed.headers().len(), 7 + parsed.all(HeaderName::Route).count());
+    }
 }

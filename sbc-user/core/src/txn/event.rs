@@ -76,13 +76,14 @@ pub enum TxnEvent {
         /// Where it came from.
         flow: Flow,
     },
-    /// Client: no (final) answer in time, to be treated as 408. Server: no ACK to a refusal, or the user itself never
-    /// answered. `Terminated` follows unless the transaction is a server's that still repeats its answer.
+    /// Client: no (final) answer in time, to be treated as 408 (RFC 3261 s.8.1.3.1). Server: no ACK to a refusal, or
+    /// the user itself never answered. `Terminated` follows.
     TimedOut {
         /// The transaction.
         txn: TxnId,
     },
-    /// What was sent could not be delivered; for a client to be treated as 503 (RFC 3261 s.8.1.3.1).
+    /// What was sent could not be delivered. Client: to be treated as 503 (RFC 3261 s.8.1.3.1); `Terminated` follows.
+    /// Server: it lives on, since the peer may be reached when it repeats its request (RFC 6026 s.8.8).
     TransportFailed {
         /// The transaction.
         txn: TxnId,
