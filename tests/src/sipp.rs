@@ -14,6 +14,11 @@ const SAMPLES_PER_SECOND: usize = 8000;
 /// A-law for silence, with its even bits inverted as on the wire.
 const SILENCE: u8 = 0xd5;
 
+/// What the calling party does: a scenario in `tests/sipp`.
+pub const CALL_WITH_AUDIO: &str = "call_with_audio.xml";
+/// What the called party does.
+pub const ANSWER_WITH_AUDIO: &str = "answer_with_audio.xml";
+
 /// Who answers.
 #[derive(Debug)]
 pub struct Answering(pub Process);
@@ -71,24 +76,26 @@ fn start(
 }
 
 impl Answering {
-    /// Answers every call at once and plays audio.
+    /// Treats every call as `scenario` says, with `audio` to play.
     pub fn start(
         namespace: &Namespace,
+        scenario: &str,
         local: SocketAddr,
         audio: Duration,
         scratch: &Scratch,
     ) -> Result<Self> {
         let name = format!("answering-{}", local.port());
-        let process = start(namespace, &name, "answer_with_audio.xml", local, audio, &[], scratch)?;
+        let process = start(namespace, &name, scenario, local, audio, &[], scratch)?;
         wait_for_socket(namespace, local, &process)?;
         Ok(Self(process))
     }
 }
 
 impl Calling {
-    /// Calls `service` at `remote`.
+    /// Calls `service` at `remote` as `scenario` says.
     pub fn start(
         namespace: &Namespace,
+        scenario: &str,
         local: SocketAddr,
         remote: SocketAddr,
         service: &str,
@@ -118,8 +125,7 @@ impl Calling {
             "1",
             &remote,
         ];
-        let process =
-            start(namespace, &name, "call_with_audio.xml", local, batch.audio, &arguments, scratch)?;
+        let process = start(namespace, &name, scenario, local, batch.audio, &arguments, scratch)?;
         Ok(Self { process, statistics })
     }
 

@@ -10,7 +10,7 @@ use sbc_tests::netns::{End, Namespace, connect};
 use sbc_tests::pcap::Capture;
 use sbc_tests::process::Scratch;
 use sbc_tests::rtp::{self, Side};
-use sbc_tests::sipp::{Answering, Batch, Calling};
+use sbc_tests::sipp::{ANSWER_WITH_AUDIO, Answering, Batch, CALL_WITH_AUDIO, Calling};
 use sbc_tests::{is_root, skip};
 
 const LEFT: &str = "198.51.100.2";
@@ -42,11 +42,17 @@ fn sipp_calls_sipp_with_audio_both_ways() {
         Capture::start(&right, "veth0", &scratch).unwrap(),
     );
     let audio = Duration::from_secs(2);
-    let _answering =
-        Answering::start(&right, format!("{RIGHT}:5060").parse().unwrap(), audio, &scratch).unwrap();
+    let _answering = Answering::start(
+        &right,
+        ANSWER_WITH_AUDIO,
+        format!("{RIGHT}:5060").parse().unwrap(),
+        audio,
+        &scratch,
+    )
+    .unwrap();
     let batch = Batch { calls: 10, per_second: 20, audio, hold: Duration::from_millis(3000) };
     let (local, remote) = (format!("{LEFT}:5060").parse().unwrap(), format!("{RIGHT}:5060").parse().unwrap());
-    let calling = Calling::start(&left, local, remote, "100", batch, &scratch).unwrap();
+    let calling = Calling::start(&left, CALL_WITH_AUDIO, local, remote, "100", batch, &scratch).unwrap();
     let outcome = calling.finish(Duration::from_secs(30)).unwrap();
     assert_eq!((outcome.succeeded, outcome.failed), (10, 0), "{}", calling.process().log_tail());
     let (left, right) = (captures.0.finish().unwrap(), captures.1.finish().unwrap());
@@ -70,8 +76,14 @@ fn baresip_calls_sipp_and_hangs_up_when_all_is_said() {
         Capture::start(&right, "veth0", &scratch).unwrap(),
     );
     let two_seconds = Duration::from_secs(2);
-    let answering =
-        Answering::start(&right, format!("{RIGHT}:5060").parse().unwrap(), two_seconds, &scratch).unwrap();
+    let answering = Answering::start(
+        &right,
+        ANSWER_WITH_AUDIO,
+        format!("{RIGHT}:5060").parse().unwrap(),
+        two_seconds,
+        &scratch,
+    )
+    .unwrap();
     let phone = Phone {
         user: "caller",
         interface: "veth0",
@@ -94,4 +106,29 @@ fn baresip_calls_sipp_and_hangs_up_when_all_is_said() {
     assert_eq!(counts.to_far.sent, 100, "{counts:?}");
     assert_eq!(counts.sent(), counts.received());
     assert_eq!(counts.wrong_checksums, 0);
+}
+
+/// Scenarios without audio that belong together: who calls, who is called.
+const PAIRS: [(&str, &str); 3] = [
+    ("hold_and_resume.xml", "answer_and_be_held.xml"),
+    ("cancel_while_ringing.xml", "ring_until_cancelled.xml"),
+    ("call_and_find_busy.xml", "answer_busy.xml"),
+];
+
+#[test]
+fn hold_cancel_and_busy_work_between_the_clients_themselves() {
+    if !is_root() {
+        return skip("hold_cancel_and_busy_work_between_the_clients_themselves", "needs root");
+    }
+    for (caller, called) in PAIRS {
+        let scratch = Scratch::create("clients").unwrap();
+        let (left, right) = network();
+        let (local, remote) =
+            (format!("{LEFT}:5060").parse().unwrap(), format!("{RIGHT}:5060").parse().unwrap());
+        let answering = Answering::start(&right, called, remote, Duration::ZERO, &scratch).unwrap();
+        let batch = Batch { calls: 3, per_second: 10, audio: Duration::ZERO, hold: Duration::ZERO };
+        let calling = Calling::start(&left, caller, local, remote, "100", batch, &scratch).unwrap();
+        let outcome = calling.finish(Duration::from_secs(20)).unwrap();
+        assert_eq!((outcome.succeeded, outcome.failed), (3, 0), "{caller}: {}", answering.0.log_tail());
+    }
 }

@@ -15,7 +15,7 @@ use sbc_tests::pcap::Capture;
 use sbc_tests::process::Scratch;
 use sbc_tests::rtp::{self, Counts, Direction, Side};
 use sbc_tests::sbc::{Carried, Networks, OUTSIDE, PBX, SBC_OUTSIDE, SIP, SIPS, Sbcd};
-use sbc_tests::sipp::{Answering, Batch, Calling};
+use sbc_tests::sipp::{ANSWER_WITH_AUDIO, Answering, Batch, CALL_WITH_AUDIO, Calling};
 use serde_json::json;
 
 use crate::build_and_load;
@@ -87,7 +87,8 @@ fn calls(binaries: &Path) -> Result<Findings> {
 fn through(networks: &Networks, sbcd: &Sbcd, scratch: &Scratch) -> Result<Findings> {
     let outside = Capture::start(&networks.outside, "outside0", scratch)?;
     let pbx = Capture::start(&networks.pbx, "pbx0", scratch)?;
-    let _answering = Answering::start(&networks.pbx, SocketAddr::new(PBX, SIP), AUDIO, scratch)?;
+    let _answering =
+        Answering::start(&networks.pbx, ANSWER_WITH_AUDIO, SocketAddr::new(PBX, SIP), AUDIO, scratch)?;
 
     say("a phone calls over SIP/TLS");
     let phone = Phone {
@@ -110,7 +111,7 @@ fn through(networks: &Networks, sbcd: &Sbcd, scratch: &Scratch) -> Result<Findin
     say(&format!("{BATCH} calls over UDP"));
     let batch = Batch { calls: BATCH, per_second: 20, audio: AUDIO, hold: HOLD };
     let (local, remote) = (SocketAddr::new(OUTSIDE, SIP), SocketAddr::new(SBC_OUTSIDE, SIP));
-    let calling = Calling::start(&networks.outside, local, remote, "100", batch, scratch)?;
+    let calling = Calling::start(&networks.outside, CALL_WITH_AUDIO, local, remote, "100", batch, scratch)?;
     watch(sbcd, &calling)?;
     let outcome = calling.finish(Duration::from_secs(60))?;
     if outcome.failed > 0 {
