@@ -1,7 +1,7 @@
 //! The program in the kernel, with maps of its own that nothing pins, run over single packets.
 
 use aya::maps::xdp::DevMapHash;
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use sbc_common::addr::{AddressKey, AddressSlot};
@@ -31,6 +31,8 @@ pub(crate) const OTHER: u32 = 77;
 pub(crate) struct Kernel {
     ebpf: Ebpf,
     pub(crate) flows: Array<MapData, [u64; FlowSlot::WORDS]>,
+    /// The kernel's number of the map of flows.
+    pub(crate) flows_id: u32,
     pub(crate) next_hops: Array<MapData, NextHop>,
     pub(crate) keys: HashMap<MapData, AddressKey, u32>,
     pub(crate) addresses: Array<MapData, AddressSlot>,
@@ -71,7 +73,12 @@ impl Kernel {
         devices.insert(OTHER, INGRESS, None, 0).unwrap();
         let mut config: Array<_, Config> = take(&mut ebpf, names::CONFIG);
         config.set(0, Config { verify_one_in: 1, ..Config::DEFAULT }, 0).unwrap();
+        let flows_id = match ebpf.map(names::FLOWS) {
+            Some(Map::Array(map)) => map.info().unwrap().id(),
+            other => panic!("FLOWS is {other:?}"),
+        };
         Some(Self {
+            flows_id,
             flows: take(&mut ebpf, names::FLOWS),
             next_hops: take(&mut ebpf, names::NEXT_HOPS),
             keys: HashMap::try_from(ebpf.take_map(names::ADDRESS_KEYS).unwrap()).unwrap(),

@@ -430,3 +430,26 @@ fn checksums_are_verified_as_often_as_configured() {
         assert_eq!(found, expected, "one in {verify_one_in}");
     }
 }
+
+#[test]
+fn bpftool_shows_a_slot_field_by_field() {
+    const NAME: &str = "bpftool_shows_a_slot_field_by_field";
+    let Some(kernel) = Kernel::with_call(NAME) else { return };
+    let id = kernel.flows_id.to_string();
+    let index = OUTSIDE_RTP.0.to_ne_bytes().map(|byte| byte.to_string());
+    let mut bpftool = std::process::Command::new("bpftool");
+    bpftool.args(["-j", "map", "lookup", "id", &id, "key"]).args(index);
+    let Ok(output) = bpftool.output() else {
+        sbc_tests::skip(NAME, "bpftool is not installed");
+        return;
+    };
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let slot = &shown["formatted"]["value"];
+    assert_eq!(slot["head"]["state"], "Latched", "{shown}");
+    assert_eq!(slot["head"]["kind"], "Rtp");
+    assert_eq!(slot["head"]["generation"], GENERATION);
+    assert_eq!(slot["expected"]["address"], serde_json::json!(OUTSIDE_PEER.0));
+    assert_eq!(slot["expected"]["port"], serde_json::json!(OUTSIDE_PEER.1.to_be_bytes()));
+    assert_eq!(slot["destination"]["dscp"], DSCP);
+    assert_eq!(slot["packets"], 0);
+}
