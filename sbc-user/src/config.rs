@@ -110,7 +110,7 @@ pub enum TlsPeer {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file cannot be read.
-    #[error("{}: {source}", file.display())]
+    #[error("{} cannot be read", file.display())]
     Read {
         /// The file.
         file: PathBuf,

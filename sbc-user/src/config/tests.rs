@@ -97,7 +97,7 @@ fn the_shortest_configuration_is_a_whole_one() {
     let engine = &config.engine;
     assert_eq!(config.instance, "main");
     assert_eq!(config.daemon.socket, Path::new(DEFAULT_SOCKET));
-    assert_eq!(config.daemon.record, RecordTo::Log);
+    assert_eq!(config.daemon.record, RecordTo::File("/var/lib/sbc/calls.jsonl".into()));
     let names: Vec<&str> = engine.realms.iter().map(|realm| realm.name.as_str()).collect();
     assert_eq!(names, ["public", "private"]);
     assert!(engine.realms.iter().all(|realm| realm.hide_topology && realm.media.dscp == 46));

@@ -116,13 +116,15 @@ fn daemon(section: &DaemonSection, base_dir: &Path) -> DaemonConfig {
     let path = |at: &Option<At<PathBuf>>, default: &str| {
         at.as_ref().map_or_else(|| PathBuf::from(default), |at| base_dir.join(&at.value))
     };
+    let state_dir = path(&section.state_dir, "/var/lib/sbc");
     DaemonConfig {
         socket: path(&section.socket, DEFAULT_SOCKET),
-        state_dir: path(&section.state_dir, "/var/lib/sbc"),
         record: match &section.record {
-            Some(at) if at.value != Path::new("log") => RecordTo::File(base_dir.join(&at.value)),
-            Some(_) | None => RecordTo::Log,
+            None => RecordTo::File(state_dir.join("calls.jsonl")),
+            Some(at) if at.value == Path::new("log") => RecordTo::Log,
+            Some(at) => RecordTo::File(base_dir.join(&at.value)),
         },
+        state_dir,
         stop_grace: section
             .stop_grace_seconds
             .as_ref()

@@ -32,6 +32,8 @@ pub struct PlanesConfig {
     pub instance: String,
     /// Directory for files that need not survive a boot; made if it is not there.
     pub run_dir: PathBuf,
+    /// Whether the kernel carries anything at all; without it everything is the relay's.
+    pub kernel: bool,
     /// Media addresses of all realms.
     pub media: Vec<MediaBind>,
     /// Ports of ours besides the media ranges that no other program shall be given (SIP listeners).
@@ -65,11 +67,11 @@ impl Planes {
     pub fn start(config: &PlanesConfig, now: Instant) -> Result<(Self, StartReport), StartError> {
         let lock = lock(config)?;
         let relay = Relay::start().map_err(|error| StartError::Relay(format!("{error:#}")))?;
-        let (kernel, report) = if xdp::is_embedded() {
+        let (kernel, report) = if config.kernel && xdp::is_embedded() {
             let (kernel, addresses) = Xdp::start(&config.instance, xdp::OBJECT, &config.media, now)?;
             (kernel, StartReport { addresses, no_kernel: None })
         } else {
-            let reason = StartError::NoObject.to_string();
+            let reason = no_kernel(config).unwrap_or_default();
             let mut addresses = Xdp::survey(&config.media)?;
             for address in &mut addresses {
                 address.relay_reason.get_or_insert_with(|| reason.clone());
@@ -91,8 +93,7 @@ impl Planes {
     /// # Errors
     /// If the kernel does not tell its interfaces.
     pub fn survey(config: &PlanesConfig) -> Result<StartReport, StartError> {
-        let no_kernel = (!xdp::is_embedded()).then(|| StartError::NoObject.to_string());
-        Ok(StartReport { addresses: Xdp::survey(&config.media)?, no_kernel })
+        Ok(StartReport { addresses: Xdp::survey(&config.media)?, no_kernel: no_kernel(config) })
     }
 
     /// What came of the start.
@@ -156,6 +157,17 @@ impl Dataplane for Planes {
 
     fn snapshot(&self) -> Vec<CallId> {
         self.choice.snapshot()
+    }
+}
+
+/// Why the kernel carries nothing on any interface, if that is so.
+fn no_kernel(config: &PlanesConfig) -> Option<String> {
+    if !config.kernel {
+        Some("the configuration says so".to_owned())
+    } else if !xdp::is_embedded() {
+        Some(StartError::NoObject.to_string())
+    } else {
+        None
     }
 }
 

@@ -1,0 +1,79 @@
+//! The operator's way in: HTTP and JSON over a Unix socket.
+//!
+//! Handlers know nothing of the engine: they put a question to the event loop and make JSON of its answer.
+
+pub mod client;
+pub mod dto;
+mod routes;
+pub mod server;
+
+use sbc_core::command::{CallView, Command, EngineStatus};
+use sbc_core::media::command::StreamCounters;
+use tokio::sync::{mpsc, oneshot};
+
+/// Questions that wait for the loop.
+const WAITING: usize = 64;
+
+/// A question to the event loop.
+#[derive(Debug)]
+pub struct Question {
+    /// What is asked.
+    pub command: Command,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Answer>,
+}
+
+/// The event loop's answer.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// To `Status`.
+    Status {
+        /// The engine's figures.
+        engine: EngineStatus,
+        /// The shell's figures.
+        shell: ShellStatus,
+    },
+    /// To `Calls`: each with the counters of its streams, in the plan's order.
+    Calls(Vec<(CallView, Vec<StreamCounters>)>),
+    /// To an order: how many calls were up.
+    Accepted {
+        /// Calls up at that moment.
+        calls: usize,
+    },
+}
+
+/// Figures of the shell around the engine.
+#[derive(Clone, Debug, Default)]
+pub struct ShellStatus {
+    /// Stream connections up or being opened.
+    pub connections: usize,
+    /// Calls whose records could not be written.
+    pub records_lost: u64,
+    /// What the transports counted.
+    pub transport: Vec<(&'static str, u64)>,
+    /// Outcomes of packets at the dataplane.
+    pub dataplane: Vec<(&'static str, u64)>,
+}
+
+/// The asking side of the way between handlers and loop.
+#[derive(Clone, Debug)]
+pub struct Asker(mpsc::Sender<Question>);
+
+impl Asker {
+    /// A way to the loop: the asking side and the loop's.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<Question>) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        (Self(sender), receiver)
+    }
+
+    /// Asks and waits. `None` if the loop has ended.
+    pub async fn ask(&self, command: Command) -> Option<Answer> {
+        let (answer, receiver) = oneshot::channel();
+        self.0.send(Question { command, answer }).await.ok()?;
+        receiver.await.ok()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,36 @@
+//! What can be asked: one file for each subject.
+
+mod calls;
+mod status;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+
+use super::Asker;
+use super::dto::{Facts, Failure, SCHEMA};
+
+/// What handlers share.
+#[derive(Clone, Debug)]
+struct Context {
+    facts: std::sync::Arc<Facts>,
+    asker: Asker,
+}
+
+pub(super) fn router(facts: Facts, asker: Asker) -> Router {
+    Router::new()
+        .route("/v1/status", get(status::get))
+        .route("/v1/calls", get(calls::get))
+        .fallback(|| async { failure(StatusCode::NOT_FOUND, "there is no such resource") })
+        .with_state(Context { facts: std::sync::Arc::new(facts), asker })
+}
+
+fn failure(status: StatusCode, error: &str) -> Response {
+    (status, Json(Failure { schema: SCHEMA, error: error.to_owned() })).into_response()
+}
+
+/// The loop has ended, or answered something else: the daemon is stopping.
+fn no_answer() -> Response {
+    failure(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping")
+}

@@ -1,0 +1,201 @@
+//! The admin socket, with a loop behind it that answers from values.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use sbc_core::command::{CallState, LegView};
+use sbc_core::flow::Transport;
+use sbc_core::id::{CallId, RealmId};
+use sbc_core::media::command::DirectionCounters;
+use sbc_core::media::plan::{MediaPlan, PeerMedia, Placement, SourcePolicy, StreamPlan, StreamSide};
+
+use super::dto::{Calls, Facts, Status};
+use super::server::Server;
+use super::*;
+
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("sbc-admin-{}-{number}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        Self(directory)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.join("run/sbcd.sock")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn facts() -> Facts {
+    Facts {
+        instance: "test".to_owned(),
+        started: Instant::now(),
+        listeners: Vec::new(),
+        media_addresses: Vec::new(),
+    }
+}
+
+fn leg(realm: &str, remote: &str) -> LegView {
+    LegView {
+        realm: realm.to_owned(),
+        trunk: realm.to_owned(),
+        transport: Transport::Udp,
+        remote: remote.parse().unwrap(),
+        sip_call_id: format!("{realm}@call"),
+        from: "sip:100@example".to_owned(),
+        to: "sip:200@example".to_owned(),
+    }
+}
+
+pub(crate) fn call() -> (CallView, Vec<StreamCounters>) {
+    let side = |realm, ip: [u8; 4], port, peer: Option<&str>, source| StreamSide {
+        realm: RealmId(realm),
+        local_ip: ip.into(),
+        local_rtp_port: port,
+        peer: peer.map(|peer| PeerMedia { rtp: peer.parse().unwrap(), rtcp: peer.parse().unwrap() }),
+        source,
+        dscp: 46,
+    };
+    let learn = SourcePolicy::Learn { allowed: [192, 0, 2, 7].into() };
+    let stream = StreamPlan {
+        mline: 0,
+        caller: side(0, [198, 51, 100, 10], 20_000, Some("192.0.2.7:40000"), learn),
+        callee: side(1, [10, 0, 0, 5], 24_000, None, SourcePolicy::Signalled),
+    };
+    let view = CallView {
+        call: CallId(7),
+        state: CallState::Answered,
+        began: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+        answered: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_003)),
+        caller: leg("public", "192.0.2.7:5060"),
+        callee: leg("private", "10.0.0.20:5060"),
+        plan: Some(MediaPlan { call: CallId(7), streams: vec![stream] }),
+        placements: vec![Placement::Kernel],
+    };
+    let direction = |rtp_kernel, lost| DirectionCounters {
+        rtp_kernel,
+        rtp_bytes: rtp_kernel * 172,
+        rtcp: 2,
+        lost,
+        rtp_relay: 0,
+    };
+    let counters = StreamCounters {
+        mline: 0,
+        placement: Some(Placement::Kernel),
+        from_caller: direction(500, Some(1)),
+        from_callee: direction(498, None),
+    };
+    (view, vec![counters])
+}
+
+/// Answers questions like the event loop, until nobody can ask any more.
+fn answer(mut questions: mpsc::Receiver<Question>) {
+    tokio::spawn(async move {
+        while let Some(question) = questions.recv().await {
+            let answer = match question.command {
+                Command::Status => Answer::Status {
+                    engine: EngineStatus {
+                        calls: 3,
+                        max_calls: 10,
+                        counters: vec![("loop", 4)],
+                        ..EngineStatus::default()
+                    },
+                    shell: ShellStatus {
+                        connections: 5,
+                        dataplane: vec![("wrong source", 6)],
+                        ..ShellStatus::default()
+                    },
+                },
+                Command::Calls => Answer::Calls(vec![call()]),
+                Command::Drain | Command::HangUpAll => Answer::Accepted { calls: 3 },
+            };
+            let _ = question.answer.send(answer);
+        }
+    });
+}
+
+#[tokio::test]
+async fn status_and_calls_are_told_over_the_socket() {
+    let place = Place::new();
+    let (asker, questions) = Asker::new();
+    answer(questions);
+    let server = Server::start(&place.socket(), facts(), asker).unwrap();
+    let mode = std::fs::metadata(place.socket()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+
+    let status: Status = client::get(&place.socket(), "/v1/status").await.unwrap();
+    assert_eq!(
+        (status.schema, status.state.as_str(), status.calls, status.connections),
+        (1, "serving", 3, 5)
+    );
+    assert_eq!(status.engine_counters["loop"], 4);
+    assert_eq!(status.dataplane_counters["wrong source"], 6);
+
+    let calls: Calls = client::get(&place.socket(), "/v1/calls").await.unwrap();
+    let call = &calls.calls[0];
+    assert_eq!(
+        (call.call, call.state.as_str(), call.began.as_str()),
+        (7, "answered", "2023-11-14T22:13:20Z")
+    );
+    let stream = &call.streams[0];
+    assert_eq!(stream.path.as_deref(), Some("kernel"));
+    assert_eq!((stream.from_caller.rtp_kernel, stream.from_caller.lost), (500, Some(1)));
+    assert_eq!((stream.from_callee.rtp_kernel, stream.from_callee.lost), (498, None));
+    assert_eq!(stream.caller.source, "learned from 192.0.2.7");
+    assert_eq!(stream.callee.peer, None);
+
+    let unknown = client::get::<Status>(&place.socket(), "/v1/nothing").await.unwrap_err();
+    assert_eq!(unknown.to_string(), "there is no such resource");
+
+    server.stop().await;
+    assert!(!place.socket().exists());
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_stopping_says_so() {
+    let place = Place::new();
+    let (asker, questions) = Asker::new();
+    let _server = Server::start(&place.socket(), facts(), asker).unwrap();
+    drop(questions);
+    let error = client::get::<Status>(&place.socket(), "/v1/status").await.unwrap_err();
+    assert_eq!(error.to_string(), "the daemon is stopping");
+}
+
+#[tokio::test]
+async fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
+    let place = Place::new();
+    std::fs::create_dir(place.0.join("run")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(place.socket()).unwrap());
+    assert!(place.socket().exists());
+    let (asker, questions) = Asker::new();
+    answer(questions);
+    let server = Server::start(&place.socket(), facts(), asker.clone()).unwrap();
+    let error = Server::start(&place.socket(), facts(), asker).unwrap_err();
+    assert!(format!("{error:#}").contains("another daemon answers"), "{error:#}");
+    client::get::<Status>(&place.socket(), "/v1/status").await.unwrap();
+    server.stop().await;
+
+    std::fs::write(place.socket(), "not a socket").unwrap();
+    let (asker, _questions) = Asker::new();
+    let error = Server::start(&place.socket(), facts(), asker).unwrap_err();
+    assert!(format!("{error:#}").contains("something else"), "{error:#}");
+    assert!(place.socket().exists(), "what is not ours stays");
+}
+
+#[tokio::test]
+async fn nobody_there_is_explained() {
+    let place = Place::new();
+    let error = client::get::<Status>(&place.socket(), "/v1/status").await.unwrap_err();
+    assert!(error.to_string().contains("is it running?"), "{error}");
+}

@@ -1,0 +1,104 @@
+//! `sbcctl`: one file for each command. Tables for people on stdout; with `--json` the last line of stdout is one
+//! object. Exit codes: 0 passed, 1 failed, 2 usage.
+
+mod calls;
+pub mod check;
+mod status;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+use serde::Serialize;
+
+use crate::admin::dto::{Failure, SCHEMA};
+use crate::config::DEFAULT_SOCKET;
+
+/// Ask a running session border controller how it is, or check a configuration before it runs.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sbcctl",
+    version,
+    after_help = "Examples:
+  sbcctl status                    is it serving? how many calls, what was dropped and why
+  sbcctl calls                     who talks to whom, and what carries their media
+  sbcctl calls --json | jq .       the same for a script
+  sbcctl check /etc/sbc/sbc.toml   before a restart: every error with its line
+
+Exit codes: 0 passed, 1 failed (also: the daemon cannot be reached), 2 wrong usage."
+)]
+pub struct Arguments {
+    /// Socket of the daemon (`[daemon] socket` in its configuration).
+    #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+    /// Print one JSON object instead of a table; it is the last line of stdout and has "schema": 1.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a configuration file, without a running daemon and without changing anything.
+    ///
+    /// Reports every error with file, line, column, key and what is allowed. Addresses are compared with this host's.
+    Check {
+        /// The configuration file.
+        file: PathBuf,
+        /// The configuration is for another host: do not compare its addresses with this one's.
+        #[arg(long)]
+        elsewhere: bool,
+    },
+    /// Show how the daemon is: calls, sockets, interfaces, and what it counted.
+    ///
+    /// "media kernel" means that XDP forwards that interface's RTP; "media relay" that the daemon itself does, with
+    /// the reason. Counters that are zero are not shown; --json has all.
+    Status,
+    /// Show the calls that are up: state, both sides, and what carries each media stream.
+    ///
+    /// Packets are counted where they are forwarded: "->" from the caller to the called side, "<-" back.
+    Calls,
+}
+
+/// Runs the command.
+#[must_use]
+pub fn run(arguments: &Arguments) -> ExitCode {
+    let done = match &arguments.command {
+        Command::Check { file, elsewhere } => check::run(file, *elsewhere, arguments.json),
+        Command::Status => status::run(&arguments.socket, arguments.json),
+        Command::Calls => calls::run(&arguments.socket, arguments.json),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            if arguments.json {
+                let _ = print_json(&Failure { schema: SCHEMA, error: format!("{error:#}") });
+            }
+            let _ = writeln!(io::stderr(), "sbcctl: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Asks the daemon for a resource.
+fn ask<T: serde::de::DeserializeOwned>(socket: &std::path::Path, resource: &str) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(crate::admin::client::get(socket, resource))
+}
+
+/// One object on one line.
+fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    let line = serde_json::to_string(value)?;
+    Ok(writeln!(io::stdout(), "{line}")?)
+}
+
+/// A table without lines, as wide as its content or the terminal.
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table
+}
