@@ -5,9 +5,12 @@
 //! the system. Bytes, results and the current time come in as [`Input`] and [`Now`]; what must be done leaves as
 //! [`Output`]; the caller performs it and feeds the result back.
 
+pub mod call;
 pub mod command;
 pub mod config;
+pub mod counter;
 pub mod dialog;
+pub mod engine;
 pub mod flow;
 pub mod id;
 pub mod identity;
@@ -15,6 +18,7 @@ pub mod input;
 pub mod media;
 pub mod output;
 pub mod peer_media;
+pub mod policy;
 pub mod record;
 pub mod rng;
 pub mod sdp;
@@ -23,6 +27,7 @@ pub mod time;
 pub mod timers;
 pub mod txn;
 
+pub use engine::Engine;
 pub use input::Input;
 pub use output::Output;
 pub use time::Now;

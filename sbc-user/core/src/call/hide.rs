@@ -1,0 +1,425 @@
+//! What of a message crosses to the other side, and in which form (R-HIDE-1).
+//!
+//! Every header has one treatment, in one table. What belongs to a hop or a dialog is made anew on each side and never
+//! crosses. What names an address keeps its user and gets the host that is right on the other side. What is known to
+//! carry topology stays behind. Everything else, known or not, crosses byte for byte, with one exception: a line that
+//! mentions a name or address of the side it comes from stays behind and is counted. Without hiding only the first rule
+//! holds.
+//!
+//! Product names (`Server`, `User-Agent`) count as topology: they tell which machine, of which version, stands behind.
+//! Dialog identifiers in other headers (`Replaces`, `Join` …) never cross: they mean nothing on the other side.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+
+use crate::sip::header::{HeaderName, NameAddr};
+use crate::sip::{Message, Uri};
+
+/// How one side of a call looks from its own network.
+#[derive(Clone, Copy, Debug)]
+pub struct Face {
+    /// Our address there, as we advertise it.
+    pub local: SocketAddr,
+    /// The peer there.
+    pub remote: SocketAddr,
+    /// Nothing of the other side may show there.
+    pub hide: bool,
+}
+
+/// What happens to a header on its way across.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Treatment {
+    /// Made anew on each side.
+    Ours,
+    /// Meaningless on the other side.
+    Dropped,
+    /// Describes the body and goes with it.
+    Body,
+    /// A list of addresses: user kept, host replaced.
+    Addresses,
+    /// `Warning`: the agent's name replaced.
+    Warning,
+    /// A list of references of which only location-independent ones (`urn:`, `cid:`) cross.
+    References,
+    /// Shows topology by its nature.
+    Topology,
+    /// Byte for byte.
+    Verbatim,
+}
+
+fn treatment(name: HeaderName<'_>) -> Treatment {
+    use HeaderName as H;
+    match name {
+        H::Via
+        | H::From
+        | H::To
+        | H::CallId
+        | H::CSeq
+        | H::Contact
+        | H::Route
+        | H::RecordRoute
+        | H::MaxForwards
+        | H::ContentLength
+        | H::Allow
+        | H::Supported
+        | H::Require
+        | H::ProxyRequire
+        | H::Unsupported
+        | H::RAck
+        | H::RSeq
+        | H::SessionExpires
+        | H::MinSe
+        | H::Timestamp
+        | H::Date => Treatment::Ours,
+        H::Replaces | H::Join | H::TargetDialog | H::InReplyTo => Treatment::Dropped,
+        H::ContentType | H::ContentDisposition | H::ContentEncoding | H::ContentLanguage | H::MimeVersion => {
+            Treatment::Body
+        }
+        H::PAssertedIdentity
+        | H::PPreferredIdentity
+        | H::RemotePartyId
+        | H::Diversion
+        | H::HistoryInfo
+        | H::ReferTo
+        | H::ReferredBy
+        | H::ReplyTo => Treatment::Addresses,
+        H::Warning => Treatment::Warning,
+        H::AlertInfo | H::CallInfo | H::ErrorInfo | H::Geolocation => Treatment::References,
+        H::AuthenticationInfo
+        | H::Authorization
+        | H::ProxyAuthenticate
+        | H::ProxyAuthorization
+        | H::WwwAuthenticate
+        | H::Organization
+        | H::PAccessNetworkInfo
+        | H::PChargingVector
+        | H::Path
+        | H::ServiceRoute
+        | H::Server
+        | H::UserAgent => Treatment::Topology,
+        H::Accept
+        | H::AcceptContact
+        | H::AcceptEncoding
+        | H::AcceptLanguage
+        | H::AllowEvents
+        | H::Event
+        | H::Expires
+        | H::Identity
+        | H::MinExpires
+        | H::PAssertedService
+        | H::PEarlyMedia
+        | H::Priority
+        | H::Privacy
+        | H::Reason
+        | H::RecvInfo
+        | H::RejectContact
+        | H::RequestDisposition
+        | H::ResourcePriority
+        | H::RetryAfter
+        | H::SessionId
+        | H::Subject
+        | H::SubscriptionState
+        | H::UserToUser => Treatment::Verbatim,
+        H::Other(text) => OTHERS
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(text))
+            .map_or(Treatment::Verbatim, |(_, treatment)| *treatment),
+    }
+}
+
+/// Headers outside of the parser's known set that are not copied.
+const OTHERS: [(&str, Treatment); 15] = [
+    ("P-Called-Party-ID", Treatment::Addresses),
+    ("P-Served-User", Treatment::Addresses),
+    ("P-Associated-URI", Treatment::Addresses),
+    ("P-Charging-Function-Addresses", Treatment::Topology),
+    ("P-Visited-Network-ID", Treatment::Topology),
+    ("P-User-Database", Treatment::Topology),
+    ("P-RTP-Stat", Treatment::Topology),
+    ("X-RTP-Stat", Treatment::Topology),
+    ("X-Forwarded-For", Treatment::Topology),
+    ("X-Real-IP", Treatment::Topology),
+    ("Identity-Info", Treatment::Topology),
+    ("Security-Client", Treatment::Topology),
+    ("Security-Server", Treatment::Topology),
+    ("Security-Verify", Treatment::Topology),
+    ("Feature-Caps", Treatment::Topology),
+];
+
+/// The headers of a message that may cross, detached from the message's own dialog and path.
+#[derive(Clone, Debug, Default)]
+pub struct Carried {
+    lines: Vec<CarriedLine>,
+}
+
+#[derive(Clone, Debug)]
+struct CarriedLine {
+    treatment: Treatment,
+    /// Name as written.
+    name: Bytes,
+    /// Value, unfolded.
+    value: Bytes,
+    /// The whole line as it arrived.
+    line: Bytes,
+    /// Mentions the side it comes from.
+    tells: bool,
+}
+
+/// What crosses, and how much stayed behind.
+#[derive(Clone, Debug, Default)]
+pub struct Lines {
+    /// Whole header lines with their line ends.
+    pub lines: Vec<Bytes>,
+    /// Lines that stayed behind because they mention the other side.
+    pub hidden: usize,
+}
+
+impl Carried {
+    /// Takes what may cross out of a message that came from a side with these secrets.
+    #[must_use]
+    pub fn of(message: &Message, secrets: &Secrets) -> Self {
+        let raw = message.raw();
+        let lines = message.headers().filter_map(|header| {
+            let treatment = treatment(header.name);
+            match treatment {
+                Treatment::Ours | Treatment::Dropped | Treatment::Body => return None,
+                Treatment::Addresses
+                | Treatment::Warning
+                | Treatment::References
+                | Treatment::Topology
+                | Treatment::Verbatim => {}
+            }
+            Some(CarriedLine {
+                treatment,
+                name: Bytes::copy_from_slice(header.name_text.as_bytes()),
+                value: Bytes::copy_from_slice(header.value),
+                line: raw.slice_ref(header.line),
+                tells: secrets.mentioned_in(header.line),
+            })
+        });
+        Self { lines: lines.collect() }
+    }
+
+    /// The lines as they leave on the side with this face.
+    #[must_use]
+    pub fn lines(&self, face: &Face) -> Lines {
+        let mut out = Lines::default();
+        for carried in &self.lines {
+            if !face.hide {
+                out.lines.push(carried.line.clone());
+                continue;
+            }
+            match carried.treatment {
+                Treatment::Verbatim if carried.tells => out.hidden += 1,
+                Treatment::Verbatim => out.lines.push(carried.line.clone()),
+                Treatment::Addresses => {
+                    out.lines.extend(carried.rewritten(|value| address(value, face.local)))
+                }
+                Treatment::Warning => out.lines.extend(carried.rewritten(|value| warning(value, face.local))),
+                Treatment::References if !carried.tells => out.lines.extend(carried.rewritten(reference)),
+                Treatment::References => out.hidden += 1,
+                Treatment::Topology | Treatment::Ours | Treatment::Dropped | Treatment::Body => {}
+            }
+        }
+        out
+    }
+
+    /// Whether a header of that name is among them.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.lines.iter().any(|line| line.name.eq_ignore_ascii_case(name.as_bytes()))
+    }
+}
+
+impl CarriedLine {
+    /// The line with each of its values rewritten; `None` if none is left.
+    fn rewritten(&self, rewrite: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Option<Bytes> {
+        let mut line = self.name.to_vec();
+        line.extend_from_slice(b": ");
+        let mut any = false;
+        for value in split_list(&self.value).filter_map(rewrite) {
+            if any {
+                line.extend_from_slice(b", ");
+            }
+            any = true;
+            line.extend_from_slice(&value);
+        }
+        line.extend_from_slice(b"\r\n");
+        any.then(|| Bytes::from(line))
+    }
+}
+
+/// Values of a list: commas outside of quotes and angle brackets part them.
+fn split_list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(value);
+    std::iter::from_fn(move || {
+        let all = rest?;
+        let (mut quoted, mut bracketed, mut escaped) = (false, false, false);
+        let comma = all.iter().position(|&byte| {
+            if escaped {
+                escaped = false;
+                return false;
+            }
+            match byte {
+                b'\\' if quoted => escaped = true,
+                b'"' => quoted = !quoted,
+                b'<' if !quoted => bracketed = true,
+                b'>' if !quoted => bracketed = false,
+                b',' if !quoted && !bracketed => return true,
+                _ => {}
+            }
+            false
+        });
+        let (head, tail) = match comma {
+            Some(at) => (all.get(..at)?, all.get(at + 1..)),
+            None => (all, None),
+        };
+        rest = tail;
+        Some(head.trim_ascii())
+    })
+    .filter(|value| !value.is_empty())
+}
+
+/// An address with our host in place of the other side's. Display name and header parameters stay.
+fn address(value: &[u8], local: SocketAddr) -> Option<Vec<u8>> {
+    let address = NameAddr::parse(value)?;
+    let mut out = Vec::with_capacity(value.len() + 16);
+    if let Some(display) = address.display_raw() {
+        out.extend_from_slice(display);
+        out.push(b' ');
+    }
+    out.push(b'<');
+    out.extend_from_slice(with_host(address.uri(), local.ip()).as_bytes());
+    out.push(b'>');
+    out.extend_from_slice(address.params().raw());
+    Some(out)
+}
+
+/// `code agent "text"` with our name for the agent; the text goes when it is no quoted string.
+fn warning(value: &[u8], local: SocketAddr) -> Option<Vec<u8>> {
+    let text = str::from_utf8(value).ok()?;
+    let (code, rest) = text.split_once(' ')?;
+    let (_, said) = rest.trim_start().split_once(' ')?;
+    let sound = code.len() == 3 && code.bytes().all(|digit| digit.is_ascii_digit());
+    sound.then(|| format!("{code} {} {}", host(local.ip()), said.trim()).into_bytes())
+}
+
+fn reference(value: &[u8]) -> Option<Vec<u8>> {
+    let inner = value.strip_prefix(b"<")?;
+    let start = |scheme: &[u8]| inner.get(..scheme.len()).is_some_and(|it| it.eq_ignore_ascii_case(scheme));
+    (start(b"urn:") || start(b"cid:")).then(|| value.to_vec())
+}
+
+/// The same URI at another host: user kept, port gone, parameters that speak about the way there gone. An anonymous one
+/// (RFC 3323 s.4.1.1.3) and one without a host stay as they are.
+#[must_use]
+pub fn with_host(uri: &Uri<'_>, ip: IpAddr) -> String {
+    if !uri.is_sip() || uri.host_text().to_ascii_lowercase().ends_with(".invalid") {
+        return uri.as_str().to_owned();
+    }
+    let user = uri.user().map_or(String::new(), |user| format!("{user}@"));
+    format!("sip:{user}{}{}", host(ip), params_that_cross(uri))
+}
+
+/// Parameters of a URI that speak about the party and not about the way to it.
+#[must_use]
+pub fn params_that_cross(uri: &Uri<'_>) -> String {
+    const OF_THE_WAY: [&str; 11] = [
+        "transport",
+        "maddr",
+        "ttl",
+        "lr",
+        "received",
+        "alias",
+        "ob",
+        "gr",
+        "trunk-context",
+        "tgrp",
+        "method",
+    ];
+    let mut out = String::new();
+    for (name, value) in uri.params() {
+        if OF_THE_WAY.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            continue;
+        }
+        out.push(';');
+        out.push_str(name);
+        if let Some(value) = value {
+            out.push('=');
+            out.push_str(value);
+        }
+    }
+    out
+}
+
+/// An address as the host of a URI.
+#[must_use]
+pub fn host(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
+
+/// Names and addresses of one side that must not show on the other.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets(Vec<Vec<u8>>);
+
+/// Shorter names would be found in ordinary words.
+const SHORTEST_SECRET: usize = 4;
+/// More are not kept: those of the first messages are the ones that matter.
+const MOST_SECRETS: usize = 32;
+
+impl Secrets {
+    /// Adds a name or address.
+    pub fn add(&mut self, text: &str) {
+        let text = text.trim_matches(['[', ']']).to_ascii_lowercase().into_bytes();
+        if text.len() >= SHORTEST_SECRET && self.0.len() < MOST_SECRETS && !self.0.contains(&text) {
+            self.0.push(text);
+        }
+    }
+
+    /// Adds the addresses of both ends of a side.
+    pub fn add_face(&mut self, face: &Face) {
+        self.add(&face.local.ip().to_string());
+        self.add(&face.remote.ip().to_string());
+    }
+
+    /// Adds what a message says about its own side: hosts of its path, contacts and parties, Call-ID and tags.
+    pub fn add_of(&mut self, message: &Message) {
+        for via in message.vias().flatten() {
+            self.add(via.host_text());
+        }
+        for contact in message.contacts().flatten() {
+            if let Some(address) = contact.addr() {
+                self.add(address.uri().host_text());
+            }
+        }
+        for address in message.record_routes().chain([message.from(), message.to()]).flatten() {
+            self.add(address.uri().host_text());
+            self.add(address.tag().unwrap_or_default());
+        }
+        self.add(message.call_id().unwrap_or_default());
+    }
+
+    /// Takes out what the other side knows anyway.
+    pub fn without(mut self, known: &Self) -> Self {
+        self.0.retain(|secret| !known.0.contains(secret));
+        self
+    }
+
+    /// Whether one of them stands in `text` as a word of its own.
+    #[must_use]
+    pub fn mentioned_in(&self, text: &[u8]) -> bool {
+        let text = text.to_ascii_lowercase();
+        self.0.iter().any(|secret| {
+            memchr::memmem::find_iter(&text, secret).any(|at| {
+                let before = at.checked_sub(1).and_then(|at| text.get(at));
+                let after = text.get(at + secret.len());
+                !before.is_some_and(u8::is_ascii_alphanumeric)
+                    && !after.is_some_and(u8::is_ascii_alphanumeric)
+            })
+        })
+    }
+}
