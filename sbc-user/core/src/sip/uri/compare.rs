@@ -1,5 +1,7 @@
 //! Whether two URIs mean the same (RFC 3261 s.19.1.4).
 
+use std::cmp::Ordering;
+
 use crate::sip::Uri;
 
 /// Parameters that decide where a request goes: they must be equal or absent on both sides.
@@ -12,64 +14,90 @@ pub(super) fn equivalent(a: &Uri<'_>, b: &Uri<'_>) -> bool {
             && a.as_str()[a.as_str().len() - rest(a)..] == b.as_str()[b.as_str().len() - rest(b)..];
     }
     a.is_sips() == b.is_sips()
-        && option_eq(a.user(), b.user(), true)
-        && option_eq(a.password(), b.password(), true)
+        && a.user().map(exact) == b.user().map(exact)
+        && a.password().map(exact) == b.password().map(exact)
         && a.host_text().eq_ignore_ascii_case(b.host_text())
         && a.port() == b.port()
-        && params_agree(a, b)
-        && DECISIVE.iter().all(|name| a.param(name).is_some() == b.param(name).is_some())
-        && headers_agree(a, b)
-        && headers_agree(b, a)
+        && params_agree(&params(a), &params(b))
+        && headers(a) == headers(b)
 }
 
-/// Parameters in both must be equal; any other one may be on one side only.
-fn params_agree(a: &Uri<'_>, b: &Uri<'_>) -> bool {
-    // Each lookup walks the other list: bounded by the square of the few hundred parameters that fit a start line.
-    a.params()
-        .all(|(name, value)| b.param(name).is_none_or(|other| same(value.unwrap_or_default(), other, false)))
+/// Name and value, comparable as bytes.
+type Pair = (Vec<u8>, Vec<u8>);
+
+/// By name; of several with one name the first counts.
+fn params(uri: &Uri<'_>) -> Vec<Pair> {
+    let mut params: Vec<Pair> =
+        uri.params().map(|(name, value)| (folded(name), folded(value.unwrap_or_default()))).collect();
+    params.sort_by(|a, b| a.0.cmp(&b.0));
+    params.dedup_by(|later, first| later.0 == first.0);
+    params
 }
 
-fn headers_agree(a: &Uri<'_>, b: &Uri<'_>) -> bool {
-    a.headers().all(|(name, value)| {
-        b.headers().any(|(n, v)| {
-            same(name, n, false) && same(value.unwrap_or_default(), v.unwrap_or_default(), true)
-        })
-    })
+/// By name and value, each as often as it is there.
+fn headers(uri: &Uri<'_>) -> Vec<Pair> {
+    let mut headers: Vec<Pair> =
+        uri.headers().map(|(name, value)| (folded(name), exact(value.unwrap_or_default()))).collect();
+    headers.sort();
+    headers
 }
 
-fn option_eq(a: Option<&str>, b: Option<&str>, case_sensitive: bool) -> bool {
-    match (a, b) {
-        (Some(a), Some(b)) => same(a, b, case_sensitive),
-        (None, None) => true,
-        (Some(_), None) | (None, Some(_)) => false,
-    }
-}
-
-/// Equal after undoing escapes, except that an escaped reserved character differs from the bare one.
-fn same(a: &str, b: &str, case_sensitive: bool) -> bool {
-    let fold = |(byte, reserved): (u8, bool)| {
-        (if case_sensitive { byte } else { byte.to_ascii_lowercase() }, reserved)
-    };
-    unescaped(a).map(fold).eq(unescaped(b).map(fold))
-}
-
-/// The bytes, and for each whether it is a reserved character that was escaped.
-fn unescaped(text: &str) -> impl Iterator<Item = (u8, bool)> {
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let byte = *bytes.get(at)?;
-        if byte == b'%'
-            && let Some(value) = bytes.get(at + 1..at + 3).and_then(hex)
-        {
-            at += 3;
-            let reserved = !(value.is_ascii_alphanumeric()
-                || matches!(value, b'-' | b'_' | b'.' | b'!' | b'~' | b'*' | b'\'' | b'(' | b')'));
-            return Some((value, reserved));
+/// Parameters in both must be equal; one that is not decisive may be on one side only. Both lists are sorted, so that
+/// a peer's thousand parameters cost a walk and not a square.
+fn params_agree(mut a: &[Pair], mut b: &[Pair]) -> bool {
+    let decisive = |pair: &Pair| DECISIVE.iter().any(|name| name.as_bytes() == pair.0);
+    while let ([first_a, rest_a @ ..], [first_b, rest_b @ ..]) = (a, b) {
+        let agree = match first_a.0.cmp(&first_b.0) {
+            Ordering::Equal => {
+                (a, b) = (rest_a, rest_b);
+                first_a.1 == first_b.1
+            }
+            Ordering::Less => {
+                a = rest_a;
+                !decisive(first_a)
+            }
+            Ordering::Greater => {
+                b = rest_b;
+                !decisive(first_b)
+            }
+        };
+        if !agree {
+            return false;
         }
-        at += 1;
-        Some((byte, false))
-    })
+    }
+    !a.iter().chain(b).any(decisive)
+}
+
+fn folded(text: &str) -> Vec<u8> {
+    let mut bytes = exact(text);
+    bytes.make_ascii_lowercase();
+    bytes
+}
+
+/// Without escapes, except that an escaped reserved character stays escaped, since it differs from the bare one.
+fn exact(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let escape = bytes.get(at..at + 3).filter(|_| *byte == b'%');
+        match escape.and_then(|e| hex(&e[1..]).map(|value| (e, value))) {
+            Some((_, value)) if is_unreserved(value) => out.push(value),
+            Some((escape, _)) => out.extend(escape.iter().map(u8::to_ascii_uppercase)),
+            None => {
+                out.push(*byte);
+                at += 1;
+                continue;
+            }
+        }
+        at += 3;
+    }
+    out
+}
+
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'_' | b'.' | b'!' | b'~' | b'*' | b'\'' | b'(' | b')')
 }
 
 fn hex(digits: &[u8]) -> Option<u8> {
@@ -101,6 +129,7 @@ mod tests {
                 "sip:alice@atlanta.com?priority=urgent&subject=x",
             ),
             ("TEL:+1555", "tel:+1555"),
+            ("sip:a%2fb@h;n%61me=%41", "sip:a%2Fb@h;name=a"),
         ] {
             assert!(equivalent(a, b), "{a} {b}");
         }
