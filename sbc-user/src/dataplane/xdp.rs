@@ -43,6 +43,7 @@ pub use stats::Outcome;
 
 use super::counters::add;
 use super::{Dataplane, DataplaneEvent};
+use addresses::Placed;
 use encode::{CALLEE, CALLER, Hops, PairState};
 use load::{Attached, Kernel};
 use neighbours::{Neighbours, PathKey, PathState};
@@ -141,37 +142,23 @@ impl Xdp {
         let placed = addresses::place(binds, &links, &held);
 
         let pins = PinDirectory::open(instance, limits::ABI)?;
+        let first = pins.is_empty();
         let distinct: HashSet<_> = placed.iter().flatten().map(|placed| placed.address).collect();
         let mut kernel = Kernel::load(object, pins, distinct.len() as u32)?;
         let left = kernel.flows.withdraw_all();
         if left > 0 {
             tracing::info!(slots = left, "withdrew flows that an earlier daemon left");
         }
-
-        let mut outcome: HashMap<u32, Attached> = HashMap::new();
-        for placed in placed.iter().flatten() {
-            if let Entry::Vacant(entry) = outcome.entry(placed.device.ifindex) {
-                entry.insert(kernel.attach(&mut netlink, &placed.device)?);
+        let (served, reports) = match attach(&mut kernel, &mut netlink, binds, &placed) {
+            Ok(attached) => attached,
+            Err(error) => {
+                // What an earlier daemon left stays as it is; what is all ours goes.
+                if first && let Err(error) = kernel.remove() {
+                    tracing::warn!(%error, "cannot remove the pins again");
+                }
+                return Err(error);
             }
-        }
-        let mut served = Vec::new();
-        let mut reports = Vec::new();
-        for (bind, placed) in binds.iter().zip(&placed) {
-            let (interface, relay_reason) = match placed {
-                Err(reason) => (None, Some(reason.clone())),
-                Ok(placed) => match outcome.get(&placed.device.ifindex) {
-                    Some(Attached::Native) => {
-                        served.push(placed.clone());
-                        (Some(placed.device.name.clone()), None)
-                    }
-                    Some(Attached::Refused(reason)) => {
-                        (Some(placed.device.name.clone()), Some(reason.clone()))
-                    }
-                    None => (Some(placed.device.name.clone()), Some("not attached".to_owned())),
-                },
-            };
-            reports.push(AddressReport { bind: bind.clone(), interface, relay_reason });
-        }
+        };
         if served.is_empty() {
             kernel.remove().map_err(asked("the removal of pins"))?;
             return Ok((None, reports));
@@ -345,8 +332,7 @@ impl Xdp {
             let address_slot = self.address_slot(side)?;
             for port in [side.local_rtp_port, side.local_rtp_port + 1] {
                 let slot = SlotIndex::new(address_slot, port);
-                let others =
-                    self.owners.get(&slot).is_some_and(|owner| owner.call != plan.call || owner.relayed);
+                let others = self.owners.get(&slot).is_some_and(|owner| owner.call != plan.call);
                 if others || !slots.insert(slot) {
                     return Err(MediaError::PortInUse(SocketAddr::new(side.local_ip, port)));
                 }
@@ -695,6 +681,38 @@ impl SidePaths {
     fn required(&self) -> impl Iterator<Item = PathKey> + use<> {
         self.rtp.into_iter().chain(self.rtcp)
     }
+}
+
+/// Attaches to every interface that has one of the addresses; tells which addresses are served, and of each what came
+/// of it.
+fn attach(
+    kernel: &mut Kernel,
+    netlink: &mut Netlink,
+    binds: &[MediaBind],
+    placed: &[Result<Placed, String>],
+) -> Result<(Vec<Placed>, Vec<AddressReport>), StartError> {
+    let mut outcomes: HashMap<u32, Attached> = HashMap::new();
+    for placed in placed.iter().flatten() {
+        if let Entry::Vacant(entry) = outcomes.entry(placed.device.ifindex) {
+            entry.insert(kernel.attach(netlink, &placed.device)?);
+        }
+    }
+    let mut served = Vec::new();
+    let mut reports = Vec::new();
+    for (bind, placed) in binds.iter().zip(placed) {
+        let interface = placed.as_ref().ok().map(|placed| placed.device.name.clone());
+        let outcome = placed.as_ref().map(|placed| (placed, &outcomes[&placed.device.ifindex]));
+        let relay_reason = match outcome {
+            Err(reason) => Some(reason.clone()),
+            Ok((_, Attached::Refused(reason))) => Some(reason.clone()),
+            Ok((placed, Attached::Native)) => {
+                served.push(placed.clone());
+                None
+            }
+        };
+        reports.push(AddressReport { bind: bind.clone(), interface, relay_reason });
+    }
+    Ok((served, reports))
 }
 
 /// What keeps the kernel from using a path, if it is not just a matter of time.

@@ -205,8 +205,7 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(task) = call.task.as_mut() else { return };
         let kernel_wanted = task.wanted.iter().any(|(_, placement)| *placement == Placement::Kernel);
-        let before = |carrier| streams(call.plan.as_deref().unwrap_or_default(), carrier);
-        let (in_kernel, in_relay) = (before(Placement::Kernel), before(Placement::Relay));
+        let in_kernel = streams(call.plan.as_deref().unwrap_or_default(), Placement::Kernel);
         // What the kernel gave up and takes back now starts from zero there; what the relay has it never gave up.
         let gave_up: Vec<StreamCounters> = std::mem::take(&mut task.leaving)
             .into_iter()
@@ -214,9 +213,6 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
             .collect();
         task.step = Step::Undo(error.clone());
         keep(&mut call.past, gave_up);
-        if let Some(kernel) = &mut self.kernel {
-            kernel.relay_streams(id, &in_relay);
-        }
         if kernel_wanted || !in_kernel.is_empty() {
             self.command(now, id, Placement::Kernel, in_kernel);
         } else {
@@ -234,8 +230,13 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
         self.answer(now, id, task.op, Ok(MediaDone { placements, counters: Vec::new() }));
     }
 
+    /// Nothing of the command took effect: the relay still has what it had.
     fn fail(&mut self, now: Instant, id: CallId, error: MediaError) {
-        let Some(task) = self.calls.get_mut(&id).and_then(|call| call.task.take()) else { return };
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(task) = call.task.take() else { return };
+        if let Some(kernel) = &mut self.kernel {
+            kernel.relay_streams(id, &streams(call.plan.as_deref().unwrap_or_default(), Placement::Relay));
+        }
         self.answer(now, id, task.op, Err(error));
     }
 

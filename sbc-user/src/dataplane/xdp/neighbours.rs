@@ -62,6 +62,8 @@ pub(crate) type PathKey = (Ipv4Addr, Ipv4Addr);
 struct Path {
     users: usize,
     way: Way,
+    /// The hop before, which serves until the one of `way` is resolved.
+    before: Option<HopId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +104,8 @@ pub(crate) struct Neighbours {
     next_new: u16,
     routes_due: Option<Instant>,
     writes: VecDeque<(HopId, Option<HopEntry>)>,
+    /// Paths whose new hop is not resolved yet.
+    changing: BTreeSet<PathKey>,
     moved: BTreeSet<PathKey>,
 }
 
@@ -121,6 +125,7 @@ impl Neighbours {
             next_new: 1,
             routes_due: None,
             writes: VecDeque::new(),
+            changing: BTreeSet::new(),
             moved: BTreeSet::new(),
         })
     }
@@ -135,7 +140,7 @@ impl Neighbours {
         if !self.paths.contains_key(&key) {
             let way = self.look_up(key);
             self.enter(way);
-            self.paths.insert(key, Path { users: 0, way });
+            self.paths.insert(key, Path { users: 0, way, before: None });
         }
         if let Some(path) = self.paths.get_mut(&key) {
             path.users += 1;
@@ -150,13 +155,22 @@ impl Neighbours {
         if path.users == 0
             && let Some(path) = self.paths.remove(&key)
         {
+            self.changing.remove(&key);
             self.leave(now, path.way);
+            if let Some(before) = path.before {
+                self.leave(now, Way::Hop(before));
+            }
         }
     }
 
     /// What is known of a path that is in use.
     pub(crate) fn state(&self, key: PathKey) -> PathState {
-        match self.paths.get(&key).map_or(Way::Unreachable, |path| path.way) {
+        let Some(path) = self.paths.get(&key) else { return PathState::Unreachable };
+        path.before.map_or_else(|| self.state_of(path.way), PathState::Ready)
+    }
+
+    fn state_of(&self, way: Way) -> PathState {
+        match way {
             Way::Local => PathState::Local,
             Way::NotServed => PathState::NotServed,
             Way::Unreachable => PathState::Unreachable,
@@ -224,6 +238,7 @@ impl Neighbours {
                 self.write(id);
             }
         }
+        self.settle(now);
         Ok(())
     }
 
@@ -256,12 +271,37 @@ impl Neighbours {
         let keys: Vec<PathKey> = self.paths.keys().copied().collect();
         for key in keys {
             let way = self.look_up(key);
+            self.enter(way);
             let Some(path) = self.paths.get_mut(&key) else { continue };
-            let before = std::mem::replace(&mut path.way, way);
-            if before != way {
-                self.enter(way);
-                self.leave(now, before);
-                self.moved.insert(key);
+            let old = std::mem::replace(&mut path.way, way);
+            match old {
+                Way::Hop(hop) if old != way && path.before.is_none() => {
+                    path.before = Some(hop);
+                    self.changing.insert(key);
+                }
+                Way::Hop(_) | Way::Local | Way::NotServed | Way::Unreachable | Way::Full => {
+                    self.leave(now, old);
+                    if old != way {
+                        self.moved.insert(key);
+                    }
+                }
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Lets go of hops that were kept until their successors are resolved, or are known not to answer.
+    fn settle(&mut self, now: Instant) {
+        let changing: Vec<PathKey> = self.changing.iter().copied().collect();
+        for key in changing {
+            let Some(way) = self.paths.get(&key).map(|path| path.way) else { continue };
+            if self.state_of(way) == PathState::Waiting {
+                continue;
+            }
+            self.changing.remove(&key);
+            self.moved.insert(key);
+            if let Some(before) = self.paths.get_mut(&key).and_then(|path| path.before.take()) {
+                self.leave(now, Way::Hop(before));
             }
         }
     }

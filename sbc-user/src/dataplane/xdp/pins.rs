@@ -58,6 +58,11 @@ impl PinDirectory {
         &self.path
     }
 
+    /// Whether nothing is pinned yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        fs::read_dir(&self.path).is_ok_and(|mut entries| entries.next().is_none())
+    }
+
     /// Where a map or program of this name is pinned.
     pub(crate) fn pin(&self, name: &str) -> PathBuf {
         self.path.join(name)
