@@ -6,7 +6,7 @@
     reason = "a test program: it fails loudly and says what it runs"
 )]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,10 +14,16 @@ use std::time::{Duration, Instant};
 
 use sbc_common::counter::Counter;
 use sbc_core::media::plan::Placement;
+use sbc_tests::netns::{End, Namespace, connect};
+use sbc_tests::{is_root, skip};
 use sbc_user::dataplane::Dataplane;
 use sbc_user::dataplane::conformance::{Addresses, CASES, Datagram, PEER_PORTS, Wire};
 use sbc_user::dataplane::fake::Fake;
 use sbc_user::dataplane::relay::Relay;
+use sbc_user::dataplane::xdp::{self, MediaBind, Xdp};
+
+/// Longest wait for a datagram to be forwarded or dropped; ends a test that would otherwise hang.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn run<W: Wire>(make: impl Fn() -> W) {
     for (name, case) in CASES {
@@ -35,22 +41,51 @@ fn the_fake_conforms() {
 
 #[test]
 fn the_relay_conforms() {
-    run(|| RelayWire::new(loopback_v4()));
+    apart(|| run(|| RelayWire::new(loopback_v4())));
 }
 
 /// IPv6 has one loopback address: the parties differ by port only, so the cases that need a stranger's address are not
 /// for it.
 #[test]
 fn the_relay_carries_ipv6() {
-    if UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
-        println!("SKIP: this host has no IPv6 loopback address");
-        return;
-    }
     let here = IpAddr::V6(Ipv6Addr::LOCALHOST);
     let addresses =
         Addresses { caller_local: here, callee_local: here, caller: here, callee: here, stranger: here };
     let (_, case) = CASES.iter().find(|(name, _)| *name == "packets flow both ways").unwrap();
-    case(&mut RelayWire::new(addresses));
+    apart(|| {
+        if UdpSocket::bind((here, 0)).is_err() {
+            return skip("the_relay_carries_ipv6", "this host has no IPv6 loopback address");
+        }
+        case(&mut RelayWire::new(addresses));
+    });
+}
+
+/// In a namespace of its own where that can be, so that nobody else's ports are in the way.
+fn apart(test: impl FnOnce() + Send) {
+    if is_root() { Namespace::create("conf").unwrap().enter(test).unwrap() } else { test() }
+}
+
+/// Over veth: the receiving kernel checks every checksum that the program wrote.
+#[test]
+fn the_kernel_conforms() {
+    if !is_root() {
+        return skip("the_kernel_conforms", "needs root");
+    }
+    if !xdp::is_embedded() {
+        return skip("the_kernel_conforms", "built without the kernel object (SBC_EBPF_OBJECT)");
+    }
+    let (sbc, peers) = (Namespace::create("conf-sbc").unwrap(), Namespace::create("conf-peers").unwrap());
+    let ends = |interface, ours, theirs| {
+        connect(
+            End { namespace: &sbc, interface, addresses: &[ours] },
+            End { namespace: &peers, interface, addresses: &[theirs] },
+        )
+        .unwrap();
+    };
+    ends("caller", "10.1.0.1/24", "10.1.0.2/24");
+    ends("callee", "10.2.0.1/24", "10.2.0.2/24");
+    peers.run("ip", &["address", "add", "10.9.0.1/32", "dev", "lo"]).unwrap();
+    sbc.enter(|| run(|| XdpWire::new(&peers))).unwrap();
 }
 
 struct FakeWire(Fake, Placement);
@@ -79,11 +114,11 @@ impl Wire for FakeWire {
     }
 }
 
-/// The relay, and real sockets for everybody who talks to it.
+/// The relay on the loopback interface.
 struct RelayWire {
     relay: Relay,
     addresses: Addresses,
-    peers: HashMap<SocketAddr, UdpSocket>,
+    peers: Peers<'static>,
 }
 
 /// Five addresses in 127/8 that no other test uses, in this process or another.
@@ -96,41 +131,7 @@ fn loopback_v4() -> Addresses {
 
 impl RelayWire {
     fn new(addresses: Addresses) -> Self {
-        let mut wire = Self { relay: Relay::start().unwrap(), addresses, peers: HashMap::new() };
-        // Wherever a case may expect something to arrive, somebody listens.
-        for ip in [addresses.caller, addresses.callee] {
-            for port in PEER_PORTS {
-                wire.peer(SocketAddr::new(ip, port));
-            }
-        }
-        wire
-    }
-
-    fn peer(&mut self, at: SocketAddr) -> &UdpSocket {
-        self.peers.entry(at).or_insert_with(|| {
-            let socket = UdpSocket::bind(at).unwrap_or_else(|error| panic!("bind {at}: {error}"));
-            socket.set_nonblocking(true).unwrap();
-            socket
-        })
-    }
-
-    /// Everything that the relay has dropped.
-    fn dropped(&self) -> u64 {
-        let drops = Counter::ALL.iter().filter(|counter| counter.name().starts_with("drop_"));
-        drops.map(|counter| self.relay.outcome(*counter)).sum()
-    }
-
-    fn received(&self) -> Option<Datagram> {
-        let mut buffer = [0; 2048];
-        for (to, socket) in &self.peers {
-            match socket.recv_from(&mut buffer) {
-                Ok((length, from)) => {
-                    return Some(Datagram { from, to: *to, payload: buffer[..length].to_vec() });
-                }
-                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
-            }
-        }
-        None
+        Self { relay: Relay::start().unwrap(), addresses, peers: Peers::new(None, addresses) }
     }
 }
 
@@ -151,26 +152,169 @@ impl Wire for RelayWire {
         if !self.relay.bound().contains(&to) {
             return None;
         }
-        let before = self.dropped();
-        self.peer(from).send_to(payload, to).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(10);
+        self.peers.deliver(from, to, payload, || dropped(|counter| self.relay.outcome(counter)))
+    }
+
+    fn outcome(&self, counter: Counter) -> u64 {
+        self.relay.outcome(counter)
+    }
+}
+
+/// The kernel, in a namespace with one interface to each side; its peers are in another.
+struct XdpWire<'a> {
+    /// `None` only while it is dropped.
+    xdp: Option<Xdp>,
+    before: HashMap<Counter, u64>,
+    addresses: Addresses,
+    peers: Peers<'a>,
+}
+
+impl<'a> XdpWire<'a> {
+    /// In the namespace of the calling thread.
+    fn new(peers: &'a Namespace) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let ip = |a, b| IpAddr::V4(Ipv4Addr::new(10, a, 0, b));
+        let addresses = Addresses {
+            caller_local: ip(1, 1),
+            callee_local: ip(2, 1),
+            caller: ip(1, 2),
+            callee: ip(2, 2),
+            stranger: ip(9, 1),
+        };
+        let binds = [addresses.caller_local, addresses.callee_local]
+            .map(|address| MediaBind { address, ports: 20_000..=29_999 });
+        let instance = format!("conf{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let (xdp, reports) = Xdp::start(&instance, xdp::OBJECT, &binds, Instant::now()).unwrap();
+        assert!(reports.iter().all(|report| report.relay_reason.is_none()), "{reports:?}");
+        let xdp = xdp.unwrap();
+        Self {
+            before: xdp.outcomes().into_iter().collect(),
+            xdp: Some(xdp),
+            addresses,
+            peers: Peers::new(Some(peers), addresses),
+        }
+    }
+
+    fn xdp(&self) -> &Xdp {
+        self.xdp.as_ref().unwrap()
+    }
+}
+
+impl Wire for XdpWire<'_> {
+    fn dataplane(&mut self) -> &mut dyn Dataplane {
+        self.xdp.as_mut().unwrap()
+    }
+
+    fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    fn placement(&self) -> Placement {
+        Placement::Kernel
+    }
+
+    fn deliver(&mut self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Option<Datagram> {
+        let Self { xdp: Some(xdp), peers, .. } = self else { unreachable!("stopped while it is dropped") };
+        let count = || xdp.outcomes().into_iter().collect::<HashMap<_, _>>();
+        peers.deliver(from, to, payload, || {
+            let counted = count();
+            dropped(|counter| counted.get(&counter).copied().unwrap_or(0))
+        })
+    }
+
+    fn outcome(&self, counter: Counter) -> u64 {
+        let count =
+            self.xdp().outcomes().into_iter().find(|(it, _)| *it == counter).map_or(0, |(_, count)| count);
+        count - self.before.get(&counter).copied().unwrap_or(0)
+    }
+}
+
+impl Drop for XdpWire<'_> {
+    fn drop(&mut self) {
+        let stopped = self.xdp.take().map(Xdp::stop);
+        if !std::thread::panicking() {
+            stopped.unwrap().unwrap();
+        }
+    }
+}
+
+/// Everything dropped, for whatever reason.
+fn dropped(outcome: impl Fn(Counter) -> u64) -> u64 {
+    Counter::ALL
+        .iter()
+        .filter(|counter| counter.name().starts_with("drop_"))
+        .map(|counter| outcome(*counter))
+        .sum()
+}
+
+/// Real sockets for everybody who talks to a dataplane.
+struct Peers<'a> {
+    namespace: Option<&'a Namespace>,
+    sockets: HashMap<SocketAddr, UdpSocket>,
+}
+
+impl<'a> Peers<'a> {
+    /// Wherever a case may expect something to arrive, somebody listens.
+    fn new(namespace: Option<&'a Namespace>, addresses: Addresses) -> Self {
+        let mut peers = Self { namespace, sockets: HashMap::new() };
+        let listeners = [addresses.caller, addresses.callee].into_iter();
+        peers.open(listeners.flat_map(|ip| PEER_PORTS.map(move |port| SocketAddr::new(ip, port))).collect());
+        peers
+    }
+
+    fn open(&mut self, addresses: Vec<SocketAddr>) {
+        let bind = |at: SocketAddr| {
+            let socket = UdpSocket::bind(at).unwrap_or_else(|error| panic!("bind {at}: {error}"));
+            socket.set_nonblocking(true).unwrap();
+            (at, socket)
+        };
+        // On the loopback interface both sides can have the same address.
+        let new = addresses.into_iter().filter(|at| !self.sockets.contains_key(at)).collect::<HashSet<_>>();
+        let bind_all = || new.into_iter().map(bind).collect::<Vec<_>>();
+        self.sockets.extend(match self.namespace {
+            Some(namespace) => namespace.enter(bind_all).unwrap(),
+            None => bind_all(),
+        });
+    }
+
+    /// Sends, and waits until something arrives or is counted as dropped.
+    fn deliver(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        payload: &[u8],
+        dropped: impl Fn() -> u64,
+    ) -> Option<Datagram> {
+        self.open(vec![from]);
+        let before = dropped();
+        self.sockets[&from].send_to(payload, to).unwrap();
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(datagram) = self.received() {
                 return Some(datagram);
             }
-            if self.dropped() != before {
+            if dropped() != before {
                 assert_eq!(self.received(), None, "dropped and forwarded");
                 return None;
             }
             assert!(
                 Instant::now() < deadline,
-                "the datagram from {from} to {to} was neither forwarded nor dropped"
+                "a datagram from {from} to {to} was neither forwarded nor dropped"
             );
             std::thread::yield_now();
         }
     }
 
-    fn outcome(&self, counter: Counter) -> u64 {
-        self.relay.outcome(counter)
+    fn received(&self) -> Option<Datagram> {
+        let mut buffer = [0; 2048];
+        for (to, socket) in &self.sockets {
+            match socket.recv_from(&mut buffer) {
+                Ok((length, from)) => {
+                    return Some(Datagram { from, to: *to, payload: buffer[..length].to_vec() });
+                }
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
+            }
+        }
+        None
     }
 }

@@ -154,6 +154,7 @@ impl<'a> Bench<'a> {
         }
     }
 
+    #[track_caller]
     fn command(&mut self, command: MediaCommand) -> MediaResult {
         let op = self.apply(command);
         let mut answers = self.answers(1);
@@ -163,6 +164,7 @@ impl<'a> Bench<'a> {
         result
     }
 
+    #[track_caller]
     fn install(&mut self, plan: &MediaPlan) {
         let placements = vec![self.wire.placement(); plan.streams.len()];
         let done = self.command(MediaCommand::Install(plan.clone()));
@@ -170,6 +172,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Claims heard since the last time.
+    #[track_caller]
     fn claims(&mut self) -> Vec<MediaEvent> {
         self.wire.dataplane().handle_timeout(Self::now());
         let mut answers = Vec::new();
@@ -179,6 +182,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Sends RTP (to an even port) or RTCP (to an odd one), and expects it to leave so, unchanged.
+    #[track_caller]
     fn passes(&mut self, from: SocketAddr, to: SocketAddr, via: SocketAddr, onwards: SocketAddr) {
         let payload = self.packet(to);
         let left = self.wire.deliver(from, to, &payload);
@@ -186,12 +190,14 @@ impl<'a> Bench<'a> {
     }
 
     /// Sends the same, and expects it to go nowhere.
+    #[track_caller]
     fn stops(&mut self, from: SocketAddr, to: SocketAddr) {
         let payload = self.packet(to);
         assert_eq!(self.wire.deliver(from, to, &payload), None, "from {from} to {to}");
     }
 
     /// Sends the same, and expects it to go nowhere for this reason.
+    #[track_caller]
     fn refused(&mut self, from: SocketAddr, to: SocketAddr, reason: Counter) {
         let before = self.wire.outcome(reason);
         self.stops(from, to);
@@ -378,7 +384,8 @@ fn a_side_without_a_signalled_peer_is_closed(wire: &mut dyn Wire) {
     let mut plan = bench.plan(CALL, 1);
     plan.streams[0].callee.peer = None;
     bench.install(&plan);
-    bench.refused(bench.callee(), bench.callee_local(), Counter::DropWrongSource);
+    // Whether as a wrong source or as a port without a flow is the implementation's choice.
+    bench.stops(bench.callee(), bench.callee_local());
     bench.refused(bench.caller(), bench.caller_local(), Counter::DropNoDestination);
     assert_eq!(bench.counted(CALL), [[(0, 0, 0); 2]]);
 }
@@ -619,7 +626,11 @@ fn a_plan_that_leads_to_itself_is_refused(wire: &mut dyn Wire) {
     for own in [bench.caller_local(), bench.callee_local(), up(bench.callee_local(), 1)] {
         let mut plan = bench.plan(CALL, 1);
         plan.streams[0].caller.peer = Some(PeerMedia { rtp: own, rtcp: up(bench.caller(), 1) });
-        assert_eq!(bench.command(MediaCommand::Install(plan)), Err(MediaError::NoRoute(own)));
+        let refused = bench.command(MediaCommand::Install(plan));
+        assert!(
+            matches!(refused, Err(MediaError::NoRoute(_) | MediaError::NotOurs(_))),
+            "{own}: {refused:?}"
+        );
     }
     assert_eq!(bench.wire.dataplane().snapshot(), []);
 }
