@@ -16,6 +16,7 @@ use crate::setup::{self, HostCannot};
 
 const TARGET: &str = "bpfel-unknown-none";
 const LINKER_VERSION: &str = "0.13.0";
+const DEBIAN_CLIPPY: &str = "/usr/bin/cargo-clippy";
 const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
 
 /// What the rustup cargo that runs us has set for its own children, and what would change how the objects come out.
@@ -62,6 +63,40 @@ pub(crate) fn build() -> Result<Objects> {
         sbc: publish(&built.join("sbc"), &dir.join("sbc.o"))?,
         bench: publish(&built.join("bench"), &dir.join("bench.o"))?,
     })
+}
+
+/// Lints what the kernel gets, for its own target; the rest of the kernel crate is linted on the host.
+pub(crate) fn lint() -> Result<()> {
+    let toolchain = Toolchain::find().ok_or_else(|| HostCannot("no compiler for the BPF target".into()))?;
+    if matches!(toolchain, Toolchain::Debian) && !Path::new(DEBIAN_CLIPPY).exists() {
+        say("missing: clippy for the BPF target");
+        setup::install(&["rust-web-clippy"])?;
+    }
+    let mut clippy = match toolchain {
+        // By its path: asked for a subcommand, cargo would find a rustup proxy first.
+        Toolchain::Debian => {
+            let mut command = clean(DEBIAN_CLIPPY);
+            command.env("CARGO", "/usr/bin/cargo").env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
+            command
+        }
+        Toolchain::Nightly => toolchain.cargo(),
+    };
+    clippy
+        .args([
+            "clippy",
+            "--quiet",
+            "--package",
+            "sbc-ebpf",
+            "--bins",
+            "--profile",
+            "bpf",
+            "--target",
+            TARGET,
+        ])
+        .args(["--", "--deny", "warnings"])
+        .current_dir(crate::run::root())
+        .env("CARGO_TARGET_DIR", target_dir().join("bpf"));
+    run(&mut clippy)
 }
 
 /// Puts an object where others look for it, unless the same is there: its time of change starts rebuilds.

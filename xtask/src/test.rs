@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::build_ebpf::{self, Objects};
 use crate::check::{self, Tally};
 use crate::run::{cargo, say, shown, target_dir};
-use crate::setup::{self, HostCannot, Tool};
+use crate::setup::{self, Tool};
 
 /// Options of the command.
 #[derive(clap::Args)]
@@ -38,8 +38,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         // Not fatal: each test that misses something says so and is counted.
         eprintln!("{error:#}");
     }
+    let mut objects: Option<Objects> = None;
+    tally.step("kernel objects", || {
+        objects = Some(build_ebpf::build()?);
+        Ok(())
+    });
+    if sbc_tests::is_root() {
+        tally.step("BPF file system", sbc_tests::sbc::mount_bpffs);
+    }
     check::all(&mut tally);
-    let objects = kernel_objects(&mut tally);
     say("tests");
     let with_objects = |command: &mut Command| {
         if let Some(objects) = &objects {
@@ -66,32 +73,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         bail!("{untolerated} skipped although root and this kernel allow them");
     }
     Ok(())
-}
-
-/// Builds the kernel objects; without them the tests that need them skip.
-fn kernel_objects(tally: &mut Tally) -> Option<Objects> {
-    say("kernel objects");
-    let built = build_ebpf::build().and_then(|objects| {
-        if sbc_tests::is_root() {
-            sbc_tests::sbc::mount_bpffs()?;
-        }
-        Ok(objects)
-    });
-    match built {
-        Ok(objects) => {
-            tally.passed += 1;
-            Some(objects)
-        }
-        Err(error) if error.is::<HostCannot>() => {
-            tally.skip("kernel objects", &format!("{error:#}"));
-            None
-        }
-        Err(error) => {
-            eprintln!("FAILED: kernel objects: {error:#}");
-            tally.failed += 1;
-            None
-        }
-    }
 }
 
 /// Runs `cargo test`, shows what matters, keeps everything in `test.log` and counts.
