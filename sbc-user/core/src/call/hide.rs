@@ -368,6 +368,8 @@ pub struct Secrets(Vec<Vec<u8>>);
 
 /// Shorter names would be found in ordinary words.
 const SHORTEST_SECRET: usize = 4;
+/// Shorter tags and Call-IDs are made by peers that do not follow RFC 3261 s.19.3.
+const SHORTEST_ID: usize = 8;
 /// More are not kept: those of the first messages are the ones that matter.
 const MOST_SECRETS: usize = 32;
 
@@ -377,6 +379,13 @@ impl Secrets {
         let text = text.trim_matches(['[', ']']).to_ascii_lowercase().into_bytes();
         if text.len() >= SHORTEST_SECRET && self.0.len() < MOST_SECRETS && !self.0.contains(&text) {
             self.0.push(text);
+        }
+    }
+
+    /// Adds a tag or Call-ID. Short ones could be words.
+    pub fn add_id(&mut self, text: &str) {
+        if text.len() >= SHORTEST_ID {
+            self.add(text);
         }
     }
 
@@ -398,15 +407,9 @@ impl Secrets {
         }
         for address in message.record_routes().chain([message.from(), message.to()]).flatten() {
             self.add(address.uri().host_text());
-            self.add(address.tag().unwrap_or_default());
+            self.add_id(address.tag().unwrap_or_default());
         }
-        self.add(message.call_id().unwrap_or_default());
-    }
-
-    /// Takes out what the other side knows anyway.
-    pub fn without(mut self, known: &Self) -> Self {
-        self.0.retain(|secret| !known.0.contains(secret));
-        self
+        self.add_id(message.call_id().unwrap_or_default());
     }
 
     /// Whether one of them stands in `text` as a word of its own.

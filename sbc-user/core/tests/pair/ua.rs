@@ -214,6 +214,12 @@ impl Ua {
         self.in_dialog("BYE", None, "");
     }
 
+    /// Takes the dialog of a provisional response.
+    pub fn adopt(&mut self, response: &str) {
+        self.remote_tag = text_tag(response, "To").expect("a tag");
+        self.remote_target = uri_in(&headers(response, "Contact").remove(0));
+    }
+
     /// Cancels its INVITE.
     pub fn cancel(&mut self) {
         let pending = self.pending_invite.clone().expect("an INVITE to cancel");
@@ -476,7 +482,7 @@ impl Ua {
             return;
         }
         if status >= 300 {
-            let invite = self.pending_invite.clone().expect("the INVITE that it answers");
+            let Some(invite) = self.pending_invite.clone() else { return };
             let ack = self.ack_for_failure(&invite.request, &text);
             self.acked.push((format!("{} {to_tag}", cseq_of(&text).0), ack.clone().into_bytes()));
             self.send(ack);
