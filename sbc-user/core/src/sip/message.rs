@@ -72,7 +72,7 @@ pub struct Header<'a> {
     pub name: HeaderName<'a>,
     /// Its name as written.
     pub name_text: &'a str,
-    /// Its value, unfolded, without white space at either end. Any bytes but CR and LF.
+    /// Its value, unfolded, without white space at either end. Any bytes but CR and LF. A malformed line has none.
     pub value: &'a [u8],
     /// The whole line as it arrived, with folds and line end.
     pub line: &'a [u8],

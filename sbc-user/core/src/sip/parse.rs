@@ -119,7 +119,7 @@ fn header_line(raw: &[u8], span: Span, first_end: usize, content: usize, unfolde
         kind: LineKind::Malformed,
         name_length: u16::try_from(name_length).unwrap_or(0),
         line: span,
-        value: Span::new(start, content),
+        value: Span::default(),
     };
     let name_end = lex::skip_token(raw, start);
     let colon = lex::skip_ws(raw, name_end);
