@@ -147,7 +147,6 @@ pub fn connect(a: End<'_>, b: End<'_>) -> Result<()> {
         b.namespace.name(),
     ]))?;
     for end in [a, b] {
-        end.namespace.run("ethtool", &["-K", end.interface, "tx", "off", "gro", "on"])?;
         for address in end.addresses {
             let add = ["addr", "add", *address, "dev", end.interface];
             // IPv6 addresses are usable at once, without duplicate address detection.
@@ -155,6 +154,8 @@ pub fn connect(a: End<'_>, b: End<'_>) -> Result<()> {
             end.namespace.run("ip", &[&add, nodad].concat())?;
         }
         end.namespace.run("ip", &["link", "set", end.interface, "up"])?;
+        // Only of an interface that is up already does the other end learn that it takes redirected packets.
+        end.namespace.run("ethtool", &["-K", end.interface, "tx", "off", "gro", "on"])?;
     }
     Ok(())
 }
