@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(old.iter().map(|record| record.call).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(new.iter().map(|record| record.call).collect::<Vec<_>>(), [3]);
         assert_eq!((new[0].duration_ms, new[0].ended_by.as_str(), new[0].status), (10_345, "callee", 200));
-        assert_eq!(new[0].began, "2023-11-14T22:13:20Z");
+        assert_eq!(new[0].began, "2023-11-14T22:13:20.000Z");
         std::fs::remove_dir_all(directory).unwrap();
     }
 }

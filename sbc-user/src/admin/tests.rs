@@ -146,7 +146,7 @@ async fn status_and_calls_are_told_over_the_socket() {
     let call = &calls.calls[0];
     assert_eq!(
         (call.call, call.state.as_str(), call.began.as_str()),
-        (7, "answered", "2023-11-14T22:13:20Z")
+        (7, "answered", "2023-11-14T22:13:20.000Z")
     );
     let stream = &call.streams[0];
     assert_eq!(stream.path.as_deref(), Some("kernel"));
