@@ -37,7 +37,7 @@ use crate::call::update::Exchange;
 use crate::call::update_queue::UpdateQueue;
 use crate::command::{CallState, CallView};
 use crate::flow::Flow;
-use crate::id::{CallId, ConnId};
+use crate::id::{CallId, ConnId, TrunkId};
 use crate::rng::Rng;
 use crate::sip::Message;
 use crate::txn::{ClientTxnId, ServerTxnId};
@@ -129,6 +129,12 @@ impl Call {
             plan: plan.cloned(),
             placements: placements.to_vec(),
         }
+    }
+
+    /// The trunk of a leg.
+    #[must_use]
+    pub const fn trunk(&self, side: Side) -> TrunkId {
+        self.leg(side).trunk()
     }
 
     /// Whether the signalling of a leg runs over this connection.

@@ -19,6 +19,9 @@ pub use unacknowledged::{Unacknowledged, Verdict};
 
 use crate::sip::{HeaderError, HeaderName, Message, MessageBuilder, Method};
 
+/// Hops that a request of our own may take (RFC 3261 s.8.1.1.6).
+pub const MAX_FORWARDS: u8 = 70;
+
 /// One dialog, seen from our side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dialog {
@@ -207,22 +210,22 @@ impl Dialog {
     /// A new request in the dialog (s.12.2.1.1), numbered one higher than the last: start line, `via`, Max-Forwards,
     /// Route, From, To, Call-ID, CSeq. Contact and the rest are the caller's. Not for ACK and CANCEL.
     #[must_use]
-    pub fn request(&mut self, method: &Method, via: impl AsRef<[u8]>) -> MessageBuilder {
+    pub fn request(&mut self, method: &Method, via: impl AsRef<[u8]>, max_forwards: u8) -> MessageBuilder {
         let number = self.sequence.advance();
-        self.build(method, number, via)
+        self.build(method, number, via, max_forwards)
     }
 
     /// The ACK to a 2xx (s.13.2.2.4), whose INVITE was numbered `number`.
     #[must_use]
     pub fn ack(&self, number: u32, via: impl AsRef<[u8]>) -> MessageBuilder {
-        self.build(&Method::Ack, number, via)
+        self.build(&Method::Ack, number, via, MAX_FORWARDS)
     }
 
-    fn build(&self, method: &Method, number: u32, via: impl AsRef<[u8]>) -> MessageBuilder {
+    fn build(&self, method: &Method, number: u32, via: impl AsRef<[u8]>, max_forwards: u8) -> MessageBuilder {
         let Addressing { request_uri, routes } = self.route_set.address(&self.remote_target);
         let mut message = MessageBuilder::request(method, &request_uri)
             .header(HeaderName::Via, via)
-            .header(HeaderName::MaxForwards, "70");
+            .header(HeaderName::MaxForwards, max_forwards.to_string());
         for route in routes {
             message = message.header(HeaderName::Route, route);
         }

@@ -50,6 +50,9 @@ pub struct Engine<R: Rng> {
     /// Which leg has which tag of ours.
     tags: HashMap<Box<str>, (CallId, Side)>,
     tags_of: HashMap<CallId, Vec<Box<str>>>,
+    /// First INVITEs of the calls that are up, by what a copy that took another way has in common with them.
+    open_invites: HashMap<Box<str>, CallId>,
+    names_of: HashMap<CallId, Box<str>>,
     /// INVITEs of peers, first ones and re-INVITEs, for the CANCEL that may follow.
     invites: HashMap<ServerTxnId, CallId>,
     clients: HashMap<ClientTxnId, (CallId, Purpose)>,
@@ -84,6 +87,8 @@ impl<R: Rng> Engine<R> {
             calls: BTreeMap::new(),
             tags: HashMap::new(),
             tags_of: HashMap::new(),
+            open_invites: HashMap::new(),
+            names_of: HashMap::new(),
             invites: HashMap::new(),
             clients: HashMap::new(),
             timers: Timers::new(),
@@ -227,7 +232,7 @@ impl<R: Rng> Engine<R> {
         match event {
             TxnEvent::Request { txn, message, flow } => self.on_request(now, txn, message, flow),
             TxnEvent::Ack { message, flow } => {
-                let leg = message.to().ok().and_then(|to| self.tags.get(to.tag()?).copied());
+                let leg = message.to().ok().and_then(|to| self.leg_of(to.tag()?, flow));
                 let took = leg.and_then(|(id, side)| {
                     self.with_call(now, id, |call, cx| call.on_ack(cx, side, &message, flow))
                 });
@@ -238,7 +243,7 @@ impl<R: Rng> Engine<R> {
             TxnEvent::Response { txn, message, flow } => {
                 self.on_outcome(now, txn, &Outcome::Response(&message, flow))
             }
-            TxnEvent::ResponseOutside { message, .. } => self.on_stray_response(now, &message),
+            TxnEvent::ResponseOutside { message, flow } => self.on_stray_response(now, &message, flow),
             TxnEvent::TimedOut { txn: TxnId::Client(txn) } => {
                 self.on_outcome(now, txn, &Outcome::Failed(408))
             }
@@ -263,10 +268,10 @@ impl<R: Rng> Engine<R> {
         self.with_call(now, id, |call, cx| call.on_outcome(cx, purpose, outcome));
     }
 
-    fn on_stray_response(&mut self, now: Now, response: &Message) {
+    fn on_stray_response(&mut self, now: Now, response: &Message, flow: Flow) {
         let success = response.status().is_some_and(|status| (200..300).contains(&status))
             && response.cseq().is_ok_and(|cseq| cseq.method == Method::Invite);
-        let leg = response.from().ok().and_then(|from| self.tags.get(from.tag()?).copied());
+        let leg = response.from().ok().and_then(|from| self.leg_of(from.tag()?, flow));
         let took = leg.filter(|_| success).and_then(|(id, side)| {
             self.with_call(now, id, |call, cx| call.on_stray_success(cx, side, response))
         });
@@ -418,6 +423,16 @@ impl<R: Rng> Engine<R> {
         for tag in self.tags_of.remove(&id).unwrap_or_default() {
             self.tags.remove(&tag);
         }
+        if let Some(name) = self.names_of.remove(&id) {
+            self.open_invites.remove(&name);
+        }
+    }
+
+    /// The leg that has this tag, for a message of its own trunk: nobody else can speak in its dialog.
+    fn leg_of(&self, tag: &str, flow: Flow) -> Option<(CallId, Side)> {
+        let (id, side) = self.tags.get(tag).copied()?;
+        let call = self.calls.get(&id)?;
+        (self.trunk_of(flow) == Some(call.trunk(side))).then_some((id, side))
     }
 
     fn trunk_of(&self, flow: Flow) -> Option<TrunkId> {

@@ -395,6 +395,7 @@ fn bye_from_each_side_with_its_reason() {
         assert_eq!(heard.header("Reason").unwrap(), "Q.850;cause=16;text=\"bye\"");
         pair.assert_nothing_left(1);
         assert_eq!(pair.records[0].ended_by, to);
+        assert_eq!(pair.records[0].cause, "Q.850;cause=16;text=\"bye\"");
     }
 }
 
@@ -636,6 +637,52 @@ fn info_and_options_inside_the_dialog_are_relayed() {
     assert!(info.text.contains("\r\nX-Trace: a  b\r\n"));
     assert_eq!((pair.a.count("INFO", 200), pair.b.count("OPTIONS", 200)), (1, 1));
     pair.a.bye();
+    pair.assert_nothing_left(1);
+}
+
+/// The ACK repeats the number of its INVITE, whatever was sent since.
+#[test]
+fn info_while_a_change_is_pending() {
+    let mut pair = Pair::new();
+    pair.basic_call();
+    pair.a.reinvite(Some(&offer()));
+    pair.run_ms(50);
+    pair.a.in_dialog("INFO", None, "");
+    pair.run_ms(50);
+    pair.b.respond(200, Some(&answer()));
+    pair.b.invite_done();
+    pair.run_ms(100);
+    let number = |text: &str| pair::ua::cseq_of(text).0;
+    assert_eq!(number(&pair.b.last("ACK", 0).text), number(&pair.b.last("INVITE", 0).text));
+    assert_eq!(pair.b.last("INFO", 0).header("Max-Forwards").unwrap(), "69");
+    pair.a.bye();
+    pair.assert_nothing_left(1);
+}
+
+/// Who knows the identifiers of a dialog but is another trunk gets nowhere.
+#[test]
+fn a_dialog_belongs_to_its_trunk() {
+    let mut pair = Pair::new();
+    pair.basic_call();
+    pair.a.bye();
+    let bye: Vec<u8> = pair.a.outbox.pop_front().unwrap();
+    let flow = Flow { listener: ListenerId(1), transport: Transport::Udp, remote: pair.b.addr, conn: None };
+    pair.input(Input::Datagram { flow, bytes: &bye });
+    assert_eq!(pair.counter("no_such_dialog"), 1);
+    assert_eq!(pair.calls()[0].state, CallState::Answered);
+    pair.command(Command::HangUpAll);
+    pair.assert_nothing_left(1);
+}
+
+#[test]
+fn an_invite_that_comes_by_two_ways_is_one_call() {
+    let mut pair = Pair::new();
+    pair.a.invite("bob", Some(&offer()));
+    let copy = pair.a.sent.last().unwrap().replace("branch=z9hG4bK", "branch=z9hG4bKother");
+    pair.a.raw(&copy);
+    pair.run_ms(100);
+    assert_eq!((pair.calls().len(), pair.counter("loop")), (1, 1));
+    pair.b.respond(486, None);
     pair.assert_nothing_left(1);
 }
 

@@ -46,6 +46,8 @@ enum Treatment {
     Topology,
     /// Byte for byte.
     Verbatim,
+    /// Byte for byte, whatever it mentions: it is made to be read by everybody, and signed.
+    Public,
 }
 
 fn treatment(name: HeaderName<'_>) -> Treatment {
@@ -105,7 +107,6 @@ fn treatment(name: HeaderName<'_>) -> Treatment {
         | H::AllowEvents
         | H::Event
         | H::Expires
-        | H::Identity
         | H::MinExpires
         | H::PAssertedService
         | H::PEarlyMedia
@@ -121,6 +122,7 @@ fn treatment(name: HeaderName<'_>) -> Treatment {
         | H::Subject
         | H::SubscriptionState
         | H::UserToUser => Treatment::Verbatim,
+        H::Identity => Treatment::Public,
         H::Other(text) => OTHERS
             .iter()
             .find(|(known, _)| known.eq_ignore_ascii_case(text))
@@ -188,7 +190,8 @@ impl Carried {
                 | Treatment::Warning
                 | Treatment::References
                 | Treatment::Topology
-                | Treatment::Verbatim => {}
+                | Treatment::Verbatim
+                | Treatment::Public => {}
             }
             Some(CarriedLine {
                 treatment,
@@ -212,7 +215,7 @@ impl Carried {
             }
             match carried.treatment {
                 Treatment::Verbatim if carried.tells => out.hidden += 1,
-                Treatment::Verbatim => out.lines.push(carried.line.clone()),
+                Treatment::Verbatim | Treatment::Public => out.lines.push(carried.line.clone()),
                 Treatment::Addresses => {
                     out.lines.extend(carried.rewritten(|value| address(value, face.local)))
                 }
@@ -225,10 +228,11 @@ impl Carried {
         out
     }
 
-    /// Whether a header of that name is among them.
+    /// The first `Reason` among them (RFC 3326).
     #[must_use]
-    pub fn contains(&self, name: &str) -> bool {
-        self.lines.iter().any(|line| line.name.eq_ignore_ascii_case(name.as_bytes()))
+    pub fn reason(&self) -> Option<&[u8]> {
+        let reason = self.lines.iter().find(|line| line.name.eq_ignore_ascii_case(b"Reason"));
+        reason.map(|line| line.value.as_ref())
     }
 }
 

@@ -1,35 +1,39 @@
 //! One side of a call: its dialog, its INVITE, and every message that is written or read on it.
 //!
 //! Messages stop here. Upwards go neutral [`LegEvent`]s, downwards come [`Content`]s that the leg dresses in its own
-//! identifiers and addresses. What its INVITE may do in which state is decided by `received` and `placed`.
+//! identifiers and addresses. What its INVITE may do in which state is decided by `received` and `placed`. Reading is
+//! in `leg/receive`, writing in `leg/write`, the dialogs of a forked INVITE in `leg/forks`.
+
+mod forks;
+mod receive;
+mod write;
+
+pub use write::refusal_lines;
 
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 
+use crate::call::Side;
 use crate::call::action::{CallTimer, Effect, Purpose};
 use crate::call::context::Context;
 use crate::call::event::{Ask, Body, Content, LegEvent, Said};
 use crate::call::hide::{self, Face, Secrets};
 use crate::call::placed::{self, Placed};
 use crate::call::received::{self, Received};
-use crate::call::{Side, response_map};
 use crate::command::LegView;
-use crate::counter::Counter;
-use crate::dialog::{Dialog, DialogEvent, DialogId, DialogState, Unacknowledged, Verdict};
+use crate::config::MediaSourceRule;
+use crate::dialog::{Dialog, DialogEvent, DialogId, DialogState, Unacknowledged};
 use crate::flow::Flow;
 use crate::id::TrunkId;
-use crate::policy::admission::{RETRY_AFTER_SECONDS, Saying};
+use crate::policy::admission::Saying;
 use crate::rng::Rng;
-use crate::sip::header::{HeaderError, NameAddr};
-use crate::sip::{HeaderName, Message, MessageBuilder, Method, Uri};
+use crate::sip::header::HeaderError;
+use crate::sip::{HeaderName, Message, Method, Uri};
 use crate::txn::{ClientTxnId, ServerTxnId};
 
 /// Methods that this SBC takes, told in every Allow.
 pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, MESSAGE, NOTIFY, REFER, SUBSCRIBE";
-
-/// Early dialogs of one INVITE that are followed; provisional responses of further forks are ignored.
-const MOST_FORKS: usize = 8;
 
 /// One side of a call.
 #[derive(Debug)]
@@ -50,6 +54,8 @@ pub struct Leg {
     /// The callee's early dialogs.
     forks: Vec<Dialog>,
     unacknowledged: Option<Sent2xx>,
+    /// The number of our last INVITE in the dialog, which its ACK repeats.
+    invite_number: u32,
     /// The last ACK of ours, for copies of its 2xx.
     last_ack: Option<(DialogId, u32, Bytes)>,
 }
@@ -125,6 +131,7 @@ impl Leg {
             dialog: Some(dialog),
             forks: Vec::new(),
             unacknowledged: None,
+            invite_number: 1,
             last_ack: None,
         })
     }
@@ -157,6 +164,7 @@ impl Leg {
             dialog: None,
             forks: Vec::new(),
             unacknowledged: None,
+            invite_number: 1,
             last_ack: None,
         }
     }
@@ -213,13 +221,17 @@ impl Leg {
         method: Method,
         content: &Content,
         purpose: Purpose,
+        hops: u8,
         reason: Option<&str>,
     ) -> bool {
         let branch = cx.origin.branch(cx.rng);
         let via = self.via(&branch);
         let flow = self.path(cx);
         let Some(dialog) = self.dialog.as_mut() else { return false };
-        let mut message = dialog.request(&method, via);
+        let mut message = dialog.request(&method, via, hops);
+        if method == Method::Invite {
+            self.invite_number = dialog.local_number();
+        }
         if target_refresh(&method) {
             message = message.header(HeaderName::Contact, self.contact()).header(HeaderName::Allow, ALLOW);
         }
@@ -264,278 +276,13 @@ impl Leg {
         self.send_ack(cx, body);
     }
 
-    // --- what arrives ---
-
-    /// A response to the first INVITE. `None`: nothing that concerns the call.
-    pub fn on_invite_response<R: Rng>(
-        &mut self,
-        cx: &mut Context<'_, R>,
-        response: &Message,
-        flow: Flow,
-    ) -> Option<LegEvent> {
-        let status = response.status()?;
-        self.seen_on(flow);
-        let Invite::Placed { state, request: Some(request), .. } = &self.invite else { return None };
-        let (state, request) = (*state, request.clone());
-        self.secrets.add_of(response);
-        let event = match status {
-            100 => placed::Event::Provisional,
-            101..=199 => {
-                if !self.follow(cx, &request, response) {
-                    return None;
-                }
-                placed::Event::Provisional
-            }
-            200..=299 => {
-                let known = self.dialog.as_ref().is_some_and(|dialog| {
-                    dialog.state() != DialogState::Early && is_of(response, dialog.id())
-                });
-                let answered =
-                    self.dialog.as_ref().is_some_and(|dialog| dialog.state() != DialogState::Early);
-                if answered && !known {
-                    self.end_second_answer(cx, &request, response);
-                    return None;
-                }
-                if known {
-                    // A copy: the machine repeats the ACK where it has been sent.
-                    self.on_placed(cx, placed::Event::Success, &Body::None, &Farewell::plain());
-                    return None;
-                }
-                self.confirm(cx, &request, response)?;
-                placed::Event::Success
-            }
-            _ => {
-                if let Some(dialog) = &mut self.dialog {
-                    dialog.on(DialogEvent::Failure);
-                }
-                placed::Event::Failure
-            }
-        };
-        if state == Placed::Cancelling && event == placed::Event::Success {
-            cx.effects.push(Effect::Count(Counter::AnswerAfterCancel));
-        }
-        let actions = self.on_placed(cx, event, &Body::None, &Farewell::plain());
-        let said = || Said::of(response, &self.secrets);
-        if actions.contains(&placed::Action::ReportProgress) {
-            return Some(if status == 100 { LegEvent::Try } else { LegEvent::Progress(said()) });
-        }
-        if actions.contains(&placed::Action::ReportAnswer) {
-            return Some(LegEvent::Answer(said()));
-        }
-        actions.contains(&placed::Action::ReportFailure).then(|| LegEvent::Fail(said()))
-    }
-
-    /// The first INVITE got no final response, or could not be sent.
-    pub fn on_invite_failed<R: Rng>(&mut self, cx: &mut Context<'_, R>, status: u16) -> Option<LegEvent> {
-        let actions = self.on_placed(cx, placed::Event::Failure, &Body::None, &Farewell::plain());
-        actions.contains(&placed::Action::ReportFailure).then(|| LegEvent::Fail(Said::local(status)))
-    }
-
-    /// The first INVITE has become this transaction.
-    pub const fn placed_as(&mut self, id: ClientTxnId) {
-        if let Invite::Placed { txn, .. } = &mut self.invite {
-            *txn = Some(id);
-        }
-    }
-
-    /// The caller's CANCEL for its first INVITE; it has been answered.
-    pub fn on_cancel<R: Rng>(&mut self, cx: &mut Context<'_, R>, cancel: &Message) -> Option<LegEvent> {
-        let actions = self.on_received(cx, received::Event::Cancel, None, None);
-        let content = Content::of(cancel, &self.secrets);
-        actions.contains(&received::Action::ReportCancelled).then_some(LegEvent::Cancel(content))
-    }
-
-    /// The transaction of the caller's first INVITE.
-    #[must_use]
-    pub const fn first_invite(&self) -> Option<ServerTxnId> {
-        match self.invite {
-            Invite::Received { txn, .. } => Some(txn),
-            Invite::Placed { .. } => None,
-        }
-    }
-
-    /// A request in its dialog: BYE is answered here, others wait for the call's answer.
-    ///
-    /// # Errors
-    /// The status with which it is refused.
-    pub fn on_request<R: Rng>(
-        &mut self,
-        cx: &mut Context<'_, R>,
-        txn: ServerTxnId,
-        request: Box<Message>,
-        flow: Flow,
-        max_forwards: u8,
-    ) -> Result<Option<LegEvent>, (Box<Message>, u16)> {
-        let Some(dialog) = self.dialog_of(&request) else { return Err((request, 481)) };
-        if let Err(refused) = dialog.accept(&request) {
-            return Err((request, refused.status()));
-        }
-        self.seen_on(flow);
-        self.found_again(cx);
-        let content = Content::of(&request, &self.secrets);
-        let Some(method) = request.method() else { return Err((request, 400)) };
-        let ask = Ask { txn, method, request, content, max_forwards };
-        Ok(match ask.method {
-            Method::Bye => self.on_bye(cx, ask),
-            Method::Invite => Some(LegEvent::Update(ask)),
-            Method::Update if ask.content.sdp().is_some() => Some(LegEvent::Update(ask)),
-            Method::Ack
-            | Method::Cancel
-            | Method::Options
-            | Method::Register
-            | Method::Info
-            | Method::Prack
-            | Method::Update
-            | Method::Refer
-            | Method::Subscribe
-            | Method::Notify
-            | Method::Message
-            | Method::Publish
-            | Method::Other(_) => Some(LegEvent::Request(ask)),
-        })
-    }
-
-    /// An ACK in its dialog.
-    pub fn on_ack<R: Rng>(
-        &mut self,
-        cx: &mut Context<'_, R>,
-        ack: &Message,
-        flow: Flow,
-    ) -> (Acknowledged, Content) {
-        let content = Content::of(ack, &self.secrets);
-        let number = ack.cseq().ok().map(|cseq| cseq.number);
-        let awaited = self.unacknowledged.as_ref().is_some_and(|sent| Some(sent.number) == number);
-        if !awaited {
-            return (Acknowledged::Stray, content);
-        }
-        self.seen_on(flow);
-        self.stop_2xx(cx);
-        let first = match &self.invite {
-            Invite::Received { state, .. } => matches!(state, Received::Accepted | Received::Releasing),
-            Invite::Placed { .. } => false,
-        };
-        if first {
-            self.on_received(cx, received::Event::Ack, None, None);
-            (Acknowledged::First, content)
-        } else {
-            (Acknowledged::Again, content)
-        }
-    }
-
-    /// The response to a request of ours inside the dialog, other than the first INVITE and BYE.
-    pub fn on_response<R: Rng>(&mut self, cx: &mut Context<'_, R>, response: &Message, flow: Flow) -> Said {
-        self.seen_on(flow);
-        self.found_again(cx);
-        if response.status().is_some_and(|status| (200..300).contains(&status))
-            && response.cseq().is_ok_and(|cseq| target_refresh(&cseq.method))
-            && let Some(dialog) = &mut self.dialog
-        {
-            // A malformed Contact leaves the target as it was.
-            let _ = dialog.refresh_target(response);
-        }
-        Said::of(response, &self.secrets)
-    }
-
-    /// A copy of a 2xx whose ACK has left; whether it was one.
-    pub fn repeat_ack<R: Rng>(&mut self, cx: &mut Context<'_, R>, response: &Message) -> bool {
-        let flow = self.path(cx);
-        let Some((id, number, bytes)) = &self.last_ack else { return false };
-        let same = is_of(response, id) && response.cseq().is_ok_and(|cseq| cseq.number == *number);
-        if same {
-            cx.effects.push(Effect::Ack { flow, bytes: bytes.clone() });
-        }
-        same
-    }
-
-    /// Our BYE was answered or given up.
-    pub fn on_bye_done<R: Rng>(&mut self, cx: &mut Context<'_, R>) {
-        match self.invite {
-            Invite::Received { .. } => {
-                self.on_received(cx, received::Event::ByeDone, None, None);
-            }
-            Invite::Placed { .. } => {
-                self.on_placed(cx, placed::Event::ByeDone, &Body::None, &Farewell::plain());
-            }
-        }
-    }
-
-    /// Time to repeat a 2xx, or to give up waiting for its ACK.
-    pub fn on_unacknowledged<R: Rng>(&mut self, cx: &mut Context<'_, R>) -> Option<LegEvent> {
-        let sent = self.unacknowledged.as_mut()?;
-        match sent.clock.on_timeout(cx.now.mono) {
-            Verdict::Repeat => {
-                cx.effects.push(Effect::Respond { txn: sent.txn, status: 200, bytes: sent.bytes.clone() });
-                cx.effects.push(Effect::Arm(CallTimer::Unacknowledged(self.side), sent.clock.poll_timeout()));
-                None
-            }
-            Verdict::Wait => {
-                cx.effects.push(Effect::Arm(CallTimer::Unacknowledged(self.side), sent.clock.poll_timeout()));
-                None
-            }
-            Verdict::GiveUp => {
-                self.unacknowledged = None;
-                let reports = match &self.invite {
-                    Invite::Received { state: Received::Accepted | Received::Releasing, .. } => {
-                        let farewell = Farewell::reason("SIP;cause=408;text=\"ACK missing\"");
-                        let actions =
-                            self.on_received(cx, received::Event::AckTimeout, None, Some(&farewell));
-                        actions.contains(&received::Action::ReportNoAck)
-                    }
-                    Invite::Received { .. } | Invite::Placed { .. } => true,
-                };
-                reports.then_some(LegEvent::Unacknowledged)
-            }
-        }
-    }
-
-    /// What crosses of the INVITE that made it.
-    #[must_use]
-    pub fn invite_content(&self) -> Content {
-        match &self.invite {
-            Invite::Received { request, .. } => Content::of(request, &self.secrets),
-            Invite::Placed { .. } => Content::nothing(),
-        }
-    }
-
-    /// Whether its signalling runs over this connection.
-    #[must_use]
-    pub fn uses(&self, conn: crate::id::ConnId) -> bool {
-        self.flow.conn == Some(conn)
-    }
-
-    /// Its connection has gone. Arms the time in which it may come back; whether it concerned this leg.
-    pub fn on_connection_lost(&mut self, conn: crate::id::ConnId) -> bool {
-        let ours = self.flow.conn == Some(conn);
-        if ours {
-            self.flow.conn = None;
-        }
-        ours && !self.is_closed()
-    }
-
-    /// The connection did not come back.
-    pub fn on_lost<R: Rng>(&mut self, cx: &mut Context<'_, R>) -> Option<LegEvent> {
-        let reports = match self.invite {
-            Invite::Received { .. } => {
-                let actions = self.on_received(cx, received::Event::Lost, None, None);
-                actions.contains(&received::Action::ReportLost)
-            }
-            Invite::Placed { .. } => {
-                let actions = self.on_placed(cx, placed::Event::Lost, &Body::None, &Farewell::plain());
-                actions.contains(&placed::Action::ReportLost)
-            }
-        };
-        reports.then_some(LegEvent::Lost)
-    }
-
-    /// Its teardown took too long.
-    pub const fn forget(&mut self) {
-        match &mut self.invite {
-            Invite::Received { state, .. } => *state = Received::Closed,
-            Invite::Placed { state, .. } => *state = Placed::Closed,
-        }
-    }
-
     // --- looking ---
+
+    /// The trunk that it talks to.
+    #[must_use]
+    pub const fn trunk(&self) -> TrunkId {
+        self.trunk
+    }
 
     /// Nothing more to do on it.
     #[must_use]
@@ -691,268 +438,6 @@ impl Leg {
         reports.then_some(LegEvent::Disconnect(ask.content))
     }
 
-    // --- dialogs ---
-
-    fn dialog_of(&mut self, request: &Message) -> Option<&mut Dialog> {
-        let id = DialogId::of_request(request)?;
-        let in_force = self.dialog.as_ref().is_some_and(|dialog| *dialog.id() == id);
-        if in_force {
-            return self.dialog.as_mut();
-        }
-        self.forks.iter_mut().find(|dialog| *dialog.id() == id)
-    }
-
-    /// A provisional response: its dialog is the one in force from now on. False: one fork too many.
-    fn follow<R: Rng>(&mut self, cx: &mut Context<'_, R>, request: &Message, response: &Message) -> bool {
-        if response.to().is_ok_and(|to| to.tag().is_none()) {
-            return true;
-        }
-        if let Some(dialog) = self.forks.iter().find(|dialog| is_of(response, dialog.id())) {
-            self.dialog = Some(dialog.clone());
-            return true;
-        }
-        let Ok(dialog) = Dialog::of_caller(request, response) else {
-            cx.effects.push(Effect::Count(Counter::MalformedResponse));
-            return false;
-        };
-        if self.forks.len() >= MOST_FORKS {
-            cx.effects.push(Effect::Count(Counter::ForkIgnored));
-            return false;
-        }
-        self.forks.push(dialog.clone());
-        self.dialog = Some(dialog);
-        true
-    }
-
-    /// The 2xx decides which dialog is the call's.
-    fn confirm<R: Rng>(
-        &mut self,
-        cx: &mut Context<'_, R>,
-        request: &Message,
-        response: &Message,
-    ) -> Option<()> {
-        let early = self.forks.iter().position(|dialog| is_of(response, dialog.id()));
-        let dialog = match early.map(|index| self.forks.swap_remove(index)) {
-            Some(mut dialog) => dialog.confirm(response).map(|()| dialog),
-            None => Dialog::of_caller(request, response),
-        };
-        let Ok(dialog) = dialog else {
-            // Without a dialog there is nothing to acknowledge; the callee will give up.
-            cx.effects.push(Effect::Count(Counter::MalformedResponse));
-            return None;
-        };
-        self.dialog = Some(dialog);
-        self.forks.clear();
-        Some(())
-    }
-
-    /// A second 2xx of a forked INVITE: acknowledged and ended at once (RFC 3261 s.13.2.2.4).
-    fn end_second_answer<R: Rng>(&mut self, cx: &mut Context<'_, R>, request: &Message, response: &Message) {
-        let Ok(mut dialog) = Dialog::of_caller(request, response) else {
-            cx.effects.push(Effect::Count(Counter::MalformedResponse));
-            return;
-        };
-        let Ok(number) = request.cseq().map(|cseq| cseq.number) else { return };
-        let flow = self.path(cx);
-        let via = self.via(&cx.origin.branch(cx.rng));
-        let ack = dialog.ack(number, via).build();
-        cx.effects.push(Effect::Ack { flow, bytes: ack });
-        let branch = cx.origin.branch(cx.rng);
-        let bye = dialog.request(&Method::Bye, self.via(&branch)).build();
-        cx.effects.push(Effect::Request {
-            purpose: Purpose::Nothing,
-            method: Method::Bye,
-            branch,
-            flow,
-            bytes: bye,
-        });
-        cx.effects.push(Effect::Count(Counter::ForkEnded));
-    }
-
-    // --- writing ---
-
-    fn send_invite<R: Rng>(
-        &mut self,
-        cx: &mut Context<'_, R>,
-        caller: &Self,
-        content: &Content,
-        max_forwards: u8,
-    ) {
-        let Invite::Received { request: received, .. } = &caller.invite else { return };
-        let branch = cx.origin.branch(cx.rng);
-        let party = |value: Option<NameAddr<'_>>, uri: &str| {
-            let display = value.and_then(|value| value.display_raw().map(<[u8]>::to_vec)).unwrap_or_default();
-            let mut out = display;
-            if !out.is_empty() {
-                out.push(b' ');
-            }
-            out.extend_from_slice(format!("<{uri}>").as_bytes());
-            out
-        };
-        let mut from = party(received.from().ok(), &self.from);
-        from.extend_from_slice(format!(";tag={}", self.local_tag).as_bytes());
-        let to = party(received.to().ok(), &self.to);
-        let message = MessageBuilder::request(&Method::Invite, &self.request_uri(received))
-            .header(HeaderName::Via, self.via(&branch))
-            .header(HeaderName::MaxForwards, max_forwards.to_string())
-            .header(HeaderName::From, from)
-            .header(HeaderName::To, to)
-            .header(HeaderName::CallId, self.call_id.as_bytes())
-            .header(HeaderName::CSeq, "1 INVITE")
-            .header(HeaderName::Contact, self.contact())
-            .header(HeaderName::Allow, ALLOW);
-        let bytes = self.dress(cx, message, content).build();
-        // What the builder has written can be read again: values cannot break out of their lines.
-        let parsed = Message::parse(bytes.clone()).ok().map(Box::new);
-        if let Invite::Placed { request, .. } = &mut self.invite {
-            *request = parsed;
-        }
-        cx.effects.push(Effect::Request {
-            purpose: Purpose::Invite,
-            method: Method::Invite,
-            branch,
-            flow: self.flow,
-            bytes,
-        });
-    }
-
-    /// Whom the callee's INVITE is for: the user whom the caller named, at the next hop.
-    fn request_uri(&self, received: &Message) -> String {
-        let asked = received.request_uri().unwrap_or_default();
-        let Ok(uri) = Uri::parse(asked) else { return asked.to_owned() };
-        let next_hop = |user: &str, params: &str| {
-            let transport = if self.flow.transport.is_reliable() {
-                format!(";transport={}", self.flow.transport)
-            } else {
-                String::new()
-            };
-            let at = if user.is_empty() { "" } else { "@" };
-            format!("sip:{user}{at}{}{params}{transport}", self.face.remote)
-        };
-        if uri.is_sip() {
-            next_hop(uri.user().unwrap_or_default(), &hide::params_that_cross(&uri))
-        } else if uri.scheme() == "tel" {
-            next_hop(&format!("{}{}", uri.opaque(), uri.params_text()), ";user=phone")
-        } else {
-            asked.to_owned()
-        }
-    }
-
-    fn answer_invite<R: Rng>(
-        &mut self,
-        cx: &mut Context<'_, R>,
-        txn: ServerTxnId,
-        request: &Message,
-        said: &Said,
-        farewell: Option<&Farewell>,
-    ) -> Bytes {
-        let mut message = self.response(request, said);
-        if said.status < 300 {
-            for route in request.all(HeaderName::RecordRoute) {
-                message = message.header(HeaderName::RecordRoute, route);
-            }
-            message = message.header(HeaderName::Contact, self.contact()).header(HeaderName::Allow, ALLOW);
-        }
-        message = refusal_lines(message, farewell.and_then(|it| it.saying.as_ref()), self.face.local);
-        if let Some(reason) = farewell.and_then(|it| it.reason.as_ref()) {
-            message = message.header(HeaderName::Reason, reason);
-        }
-        let bytes = self.dress(cx, message, &said.content).build();
-        cx.effects.push(Effect::Respond { txn, status: said.status, bytes: bytes.clone() });
-        bytes
-    }
-
-    fn response(&self, request: &Message, said: &Said) -> MessageBuilder {
-        let phrase =
-            if said.phrase.is_empty() { response_map::phrase(said.status).as_bytes() } else { &said.phrase };
-        MessageBuilder::response_to(request, said.status, phrase, None, Some(&self.local_tag))
-    }
-
-    fn send_ack<R: Rng>(&mut self, cx: &mut Context<'_, R>, body: &Body) {
-        let flow = self.path(cx);
-        let via = self.via(&cx.origin.branch(cx.rng));
-        let Some(dialog) = &self.dialog else { return };
-        let number = dialog.local_number();
-        let content = Content::nothing().with_body(body.clone());
-        let message = dialog.ack(number, via);
-        let id = dialog.id().clone();
-        let bytes = self.dress(cx, message, &content).build();
-        self.last_ack = Some((id, number, bytes.clone()));
-        cx.effects.push(Effect::Ack { flow, bytes });
-    }
-
-    fn resend_ack<R: Rng>(&mut self, cx: &mut Context<'_, R>) {
-        let flow = self.path(cx);
-        if let Some((_, _, bytes)) = &self.last_ack {
-            cx.effects.push(Effect::Ack { flow, bytes: bytes.clone() });
-        }
-    }
-
-    fn send_bye<R: Rng>(&mut self, cx: &mut Context<'_, R>, farewell: Option<&Farewell>) {
-        let nothing = Content::nothing();
-        let content = farewell.map_or(&nothing, |farewell| &farewell.said.content);
-        let content = Content { carried: content.carried.clone(), body: Body::None };
-        let reason = farewell.and_then(|farewell| farewell.reason.as_deref());
-        self.request(cx, Method::Bye, &content, Purpose::Bye(self.side), reason);
-    }
-
-    fn await_ack<R: Rng>(
-        &mut self,
-        cx: &mut Context<'_, R>,
-        txn: ServerTxnId,
-        request: &Message,
-        bytes: Bytes,
-    ) {
-        let Ok(cseq) = request.cseq() else { return };
-        let clock = Unacknowledged::since(cx.now.mono);
-        cx.effects.push(Effect::Arm(CallTimer::Unacknowledged(self.side), clock.poll_timeout()));
-        self.unacknowledged = Some(Sent2xx { clock, txn, number: cseq.number, bytes });
-    }
-
-    fn stop_2xx<R: Rng>(&mut self, cx: &mut Context<'_, R>) {
-        if self.unacknowledged.take().is_some() {
-            cx.effects.push(Effect::Disarm(CallTimer::Unacknowledged(self.side)));
-        }
-    }
-
-    /// Adds what crosses from the other side.
-    fn dress<R: Rng>(
-        &self,
-        cx: &mut Context<'_, R>,
-        mut message: MessageBuilder,
-        content: &Content,
-    ) -> MessageBuilder {
-        let crossing = content.carried.lines(&self.face);
-        for _ in 0..crossing.hidden {
-            cx.effects.push(Effect::Count(Counter::HeaderHidden));
-        }
-        for line in &crossing.lines {
-            message = message.raw_line(line);
-        }
-        match &content.body {
-            Body::None => message,
-            Body::Sdp(bytes) => message.body("application/sdp", bytes.clone()),
-            Body::Other { content_type, lines, bytes } => {
-                for line in lines {
-                    message = message.raw_line(line);
-                }
-                message.body(content_type, bytes.clone())
-            }
-        }
-    }
-
-    fn via(&self, branch: &str) -> String {
-        format!("SIP/2.0/{} {};branch={branch};rport", self.flow.transport.via_token(), self.face.local)
-    }
-
-    fn contact(&self) -> String {
-        if self.flow.transport.is_reliable() {
-            format!("<sip:{};transport={}>", self.face.local, self.flow.transport)
-        } else {
-            format!("<sip:{}>", self.face.local)
-        }
-    }
-
     // --- the path ---
 
     /// Where a request in the dialog goes: the address that the dialog names, if it is an address of this trunk; else
@@ -969,15 +454,23 @@ impl Leg {
         Flow { remote, ..self.flow }
     }
 
-    /// The peer was heard on this path: a connection that replaced another is used from now on.
-    fn seen_on(&mut self, flow: Flow) {
-        if flow.listener == self.flow.listener && flow.conn.is_some() {
+    /// The peer was heard on this path. A connection that replaced another is used from now on; a peer behind NAT is
+    /// answered where it was last.
+    fn heard_on<R: Rng>(&mut self, cx: &mut Context<'_, R>, flow: Flow) {
+        if flow.listener != self.flow.listener {
+            return;
+        }
+        if flow.conn.is_some() {
             self.flow.conn = flow.conn;
         }
+        if self.is_behind_nat(cx) {
+            self.flow.remote = flow.remote;
+        }
+        cx.effects.push(Effect::Disarm(CallTimer::Lost(self.side)));
     }
 
-    fn found_again<R: Rng>(&self, cx: &mut Context<'_, R>) {
-        cx.effects.push(Effect::Disarm(CallTimer::Lost(self.side)));
+    fn is_behind_nat<R: Rng>(&self, cx: &Context<'_, R>) -> bool {
+        cx.trunk(self.trunk).is_some_and(|it| it.media_source == MediaSourceRule::LearnFromSignallingAddress)
     }
 }
 
@@ -993,26 +486,6 @@ impl Farewell {
     pub fn reason(reason: &str) -> Self {
         Self { reason: Some(reason.to_owned()), ..Self::plain() }
     }
-}
-
-/// Adds Warning and Retry-After of a refusal of our own.
-pub fn refusal_lines(
-    mut message: MessageBuilder,
-    saying: Option<&Saying>,
-    local: SocketAddr,
-) -> MessageBuilder {
-    let Some(saying) = saying else { return message };
-    if let Some((code, text)) = &saying.warning {
-        message =
-            message.header(HeaderName::Warning, format!("{code} {} \"{text}\"", hide::host(local.ip())));
-    }
-    if saying.retry_after {
-        message = message.header(HeaderName::RetryAfter, RETRY_AFTER_SECONDS.to_string());
-    }
-    if saying.status == 415 {
-        message = message.header(HeaderName::Accept, "application/sdp");
-    }
-    message
 }
 
 /// Whether a request of this method may move the remote target (RFC 3261 s.12.2, RFC 3311).

@@ -379,7 +379,7 @@ fn say(refusal: anchor::Refusal) -> Saying {
         status: 488,
         phrase: "Not Acceptable Here",
         warning: None,
-        retry_after: false,
+        retry_after_seconds: None,
         counter: Counter::RefusedSdp,
         cause: "session description not acceptable",
     };

@@ -37,7 +37,7 @@ impl Call {
         }
         let content = without_sdp(ask.content.clone());
         let purpose = Purpose::Relay(from.other(), ask.txn);
-        self.leg_mut(from.other()).request(cx, ask.method.clone(), &content, purpose, None);
+        self.leg_mut(from.other()).request(cx, ask.method.clone(), &content, purpose, ask.max_forwards, None);
         self.relays.push((from, ask));
     }
 

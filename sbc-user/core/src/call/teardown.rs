@@ -95,7 +95,7 @@ impl Call {
             &said.phrase
         })
         .into_owned();
-        let reason = (!same && !content.carried.contains("Reason"))
+        let reason = (!same && content.carried.reason().is_none())
             .then(|| format!("SIP;cause={};text=\"{}\"", said.status, response_map::phrase(said.status)));
         let farewell = Farewell { said: Said { status, phrase, content }, saying: None, reason };
         self.end(cx, Ending { by: EndedBy::Callee, status, cause }, &farewell, &Farewell::plain());
@@ -108,7 +108,8 @@ impl Call {
     }
 
     pub(super) fn disconnected<R: Rng>(&mut self, cx: &mut Context<'_, R>, side: Side, content: Content) {
-        let cause = "BYE".to_owned();
+        let cause =
+            content.carried.reason().map_or_else(|| "BYE".into(), String::from_utf8_lossy).into_owned();
         let ending =
             Ending { by: ended_by(side), status: if self.answered.is_some() { 200 } else { 487 }, cause };
         let farewell = Farewell { said: Said { content, ..Said::local(480) }, ..Farewell::plain() };

@@ -60,9 +60,11 @@ impl Call {
                 self.leg_mut(from).reply(cx, &ask, &Said::local(491), None);
             }
             (_, Some(ask)) => {
-                cx.effects.push(Effect::Count(Counter::Glare));
-                let saying = Saying { retry_after: true, ..Refusal::BadAnswer.saying() };
-                self.leg_mut(from).reply(cx, &ask, &Said::local(500), Some(&saying));
+                // The time to wait is random, so that both sides do not meet again (RFC 3261 s.14.2).
+                let wait = u32::try_from(cx.rng.next_u64() % 11).unwrap_or(0);
+                let saying = Saying { retry_after_seconds: Some(wait), ..Refusal::ChangePending.saying() };
+                cx.effects.push(Effect::Count(saying.counter));
+                self.leg_mut(from).reply(cx, &ask, &Said::local(saying.status), Some(&saying));
             }
             (_, None) => {}
         }
@@ -102,10 +104,11 @@ impl Call {
     pub(super) fn ask_other<R: Rng>(&mut self, cx: &mut Context<'_, R>, content: &Content) {
         let Some(exchange) = &self.exchange else { return };
         let (to, method) = (exchange.asker.other(), exchange.ask.method.clone());
+        let hops = exchange.ask.max_forwards;
         if exchange.cancelled {
             return self.roll_back(cx, Said::local(487), None);
         }
-        if !self.leg_mut(to).request(cx, method, content, Purpose::Update(to), None) {
+        if !self.leg_mut(to).request(cx, method, content, Purpose::Update(to), hops, None) {
             self.roll_back(cx, Said::local(481), None);
         }
     }

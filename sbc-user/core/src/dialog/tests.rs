@@ -53,7 +53,7 @@ fn bye(number: u32) -> Message {
 fn a_callees_request_goes_back_through_the_recorded_route() {
     let mut dialog = callee();
     assert_eq!(
-        text(dialog.request(&Method::Bye, VIA)),
+        text(dialog.request(&Method::Bye, VIA, MAX_FORWARDS)),
         "BYE sip:a@192.0.2.1:5062 SIP/2.0\r\n\
          Via: SIP/2.0/UDP 192.0.2.2:5060;branch=z9hG4bKnew\r\n\
          Max-Forwards: 70\r\n\
@@ -65,7 +65,7 @@ fn a_callees_request_goes_back_through_the_recorded_route() {
          CSeq: 1 BYE\r\n\
          Content-Length: 0\r\n\r\n"
     );
-    assert!(text(dialog.request(&Method::Info, VIA)).contains("\r\nCSeq: 2 INFO\r\n"));
+    assert!(text(dialog.request(&Method::Info, VIA, MAX_FORWARDS)).contains("\r\nCSeq: 2 INFO\r\n"));
     assert_eq!(dialog.next_hop(), "sip:p2;lr");
 }
 
@@ -91,7 +91,7 @@ fn a_caller_acknowledges_through_the_reversed_route() {
 #[test]
 fn a_strict_router_is_addressed_itself() {
     let mut dialog = caller(200, "Contact: <sip:b@192.0.2.9>\nRecord-Route: <sip:p1.example.com>\n");
-    let bye = text(dialog.request(&Method::Bye, VIA));
+    let bye = text(dialog.request(&Method::Bye, VIA, MAX_FORWARDS));
     assert!(bye.starts_with("BYE sip:p1.example.com SIP/2.0\r\n"), "{bye}");
     assert!(bye.contains("\r\nRoute: <sip:b@192.0.2.9>\r\n"), "{bye}");
     assert!(bye.contains("\r\nCSeq: 8 BYE\r\n"), "{bye}");
@@ -119,12 +119,14 @@ fn peers_of_rfc_2543_have_no_tag() {
     let request = invite("sip:a@example.com", "Contact: sip:a@192.0.2.1\n");
     let mut dialog = Dialog::of_callee(&request, "b", DialogState::Confirmed).unwrap();
     assert_eq!(dialog.id().remote_tag, None);
-    assert!(text(dialog.request(&Method::Bye, VIA)).contains("\r\nTo: sip:a@example.com\r\n"));
+    assert!(text(dialog.request(&Method::Bye, VIA, MAX_FORWARDS)).contains("\r\nTo: sip:a@example.com\r\n"));
 
     let request = invite("<sip:a@example.com>;tag=a", "");
     let mut dialog = Dialog::of_caller(&request, &response(200, "<sip:b@example.com>", "")).unwrap();
     assert_eq!((dialog.id().remote_tag.as_deref(), dialog.remote_target()), (None, "sip:b@example.com"));
-    assert!(text(dialog.request(&Method::Bye, VIA)).contains("\r\nTo: <sip:b@example.com>\r\n"));
+    assert!(
+        text(dialog.request(&Method::Bye, VIA, MAX_FORWARDS)).contains("\r\nTo: <sip:b@example.com>\r\n")
+    );
 }
 
 #[test]
@@ -134,7 +136,7 @@ fn an_empty_tag_does_not_stay_beside_ours() {
     let request =
         message(request.replace("\"B\" <sip:b@example.com>", "<sip:b@example.com>;tag=").replace('\r', ""));
     let mut dialog = Dialog::of_callee(&request, "b", DialogState::Early).unwrap();
-    let bye = text(dialog.request(&Method::Bye, VIA));
+    let bye = text(dialog.request(&Method::Bye, VIA, MAX_FORWARDS));
     assert!(bye.contains("\r\nFrom: <sip:b@example.com>;tag=b\r\n"), "{bye}");
 }
 
@@ -198,7 +200,7 @@ proptest! {
             return Ok(());
         };
         let Ok(mut dialog) = Dialog::of_callee(&request, "b", DialogState::Confirmed) else { return Ok(()) };
-        let bye = dialog.request(&Method::Bye, VIA).build();
+        let bye = dialog.request(&Method::Bye, VIA, MAX_FORWARDS).build();
         let parsed = Message::parse(bytes::Bytes::clone(&bye)).expect("ours can be parsed");
         prop_assert_eq!(parsed.method(), Some(Method::Bye));
         prop_assert_eq!(parsed.call_id(), Ok("c1"));

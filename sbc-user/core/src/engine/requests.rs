@@ -65,7 +65,7 @@ impl<R: Rng> Engine<R> {
         tag: &str,
         max_forwards: u8,
     ) {
-        let Some((id, side)) = self.tags.get(tag).copied() else {
+        let Some((id, side)) = self.leg_of(tag, flow) else {
             self.counters.count(Counter::NoSuchDialog);
             return self.answer(now, txn, &request, 481, "Call/Transaction Does Not Exist", &[]);
         };
@@ -144,6 +144,12 @@ impl<R: Rng> Engine<R> {
             self.counters.count(Counter::MalformedRequest);
             return self.answer(now, txn, &request, 400, "Missing Contact", &[]);
         }
+        let name = name_of(&request);
+        if self.open_invites.contains_key(&name) {
+            // The same request by another way (RFC 3261 s.8.2.2.2).
+            self.counters.count(Counter::Loop);
+            return self.answer(now, txn, &request, 482, "Loop Detected", &[]);
+        }
         self.offered += 1;
         let load =
             Load { calls: self.calls.len(), max_calls: self.config.max_calls, draining: self.draining };
@@ -170,6 +176,8 @@ impl<R: Rng> Engine<R> {
                 let effects = cx.effects;
                 self.calls.insert(id, call);
                 self.invites.insert(txn, id);
+                self.open_invites.insert(name.clone(), id);
+                self.names_of.insert(id, name);
                 for effect in effects {
                     self.perform(now, id, effect);
                 }
@@ -269,6 +277,14 @@ impl<R: Rng> Engine<R> {
         let bytes: Bytes = message.build();
         self.txns.respond(now.mono, txn, status, bytes);
     }
+}
+
+/// What two copies of one INVITE have in common, whatever way they took.
+fn name_of(invite: &Message) -> Box<str> {
+    let from = invite.from().ok();
+    let tag = from.as_ref().and_then(|from| from.tag()).unwrap_or_default();
+    let number = invite.cseq().map_or(0, |cseq| cseq.number);
+    format!("{number} {} {tag}", invite.call_id().unwrap_or_default()).into()
 }
 
 /// The options that a request requires; none is supported (RFC 3261 s.8.2.2.3).

@@ -54,6 +54,8 @@ pub enum Refusal {
     NoAnswer,
     /// The other side answered with something that cannot be used.
     BadAnswer,
+    /// Another change of the same side is in progress.
+    ChangePending,
     /// The operator ended the call.
     Operator,
 }
@@ -67,8 +69,8 @@ pub struct Saying {
     pub phrase: &'static str,
     /// `Warning` code and text (RFC 3261 s.20.43).
     pub warning: Option<(u16, String)>,
-    /// Whether the caller is asked to come back later.
-    pub retry_after: bool,
+    /// When the caller is asked to come back.
+    pub retry_after_seconds: Option<u32>,
     /// Where it is counted.
     pub counter: Counter,
     /// In words, for records.
@@ -79,7 +81,7 @@ impl Refusal {
     /// Status, text and counter.
     #[must_use]
     pub const fn saying(self) -> Saying {
-        let (status, phrase, counter, retry_after) = match self {
+        let (status, phrase, counter, retry) = match self {
             Self::Draining => (503, "Service Unavailable", Counter::RefusedDraining, true),
             Self::Capacity => (503, "Service Unavailable", Counter::RefusedCapacity, true),
             Self::PortsExhausted => (503, "Service Unavailable", Counter::RefusedPorts, true),
@@ -89,9 +91,11 @@ impl Refusal {
             Self::ContentType => (415, "Unsupported Media Type", Counter::RefusedContentType, false),
             Self::NoAnswer => (408, "Request Timeout", Counter::CallNoAnswer, false),
             Self::BadAnswer => (502, "Bad Gateway", Counter::BadAnswer, false),
+            Self::ChangePending => (500, "Server Internal Error", Counter::Glare, true),
             Self::Operator => (503, "Service Unavailable", Counter::CallHungUpByOperator, false),
         };
-        Saying { status, phrase, warning: None, retry_after, counter, cause: self.cause() }
+        let retry_after_seconds = if retry { Some(RETRY_AFTER_SECONDS) } else { None };
+        Saying { status, phrase, warning: None, retry_after_seconds, counter, cause: self.cause() }
     }
 
     /// In words, for records.
@@ -107,6 +111,7 @@ impl Refusal {
             Self::ContentType => "unsupported content type",
             Self::NoAnswer => "no answer",
             Self::BadAnswer => "unusable answer",
+            Self::ChangePending => "another change in progress",
             Self::Operator => "ended by the operator",
         }
     }
@@ -132,6 +137,6 @@ mod tests {
         assert_eq!(admit(load(2, false)), Err(Refusal::Capacity));
         assert_eq!(admit(load(0, true)), Err(Refusal::Draining));
         assert_eq!(admit(load(2, true)), Err(Refusal::Draining));
-        assert!(Refusal::Capacity.saying().retry_after);
+        assert_eq!(Refusal::Capacity.saying().retry_after_seconds, Some(RETRY_AFTER_SECONDS));
     }
 }
