@@ -8,12 +8,14 @@
 
 #[path = "torture/table.rs"]
 mod table;
+#[path = "torture/through.rs"]
+mod through;
 
 use std::path::Path;
 
 use bytes::Bytes;
 use sbc_core::sip::frame::{self, Datagram, Frame, StreamFramer};
-use sbc_core::sip::{Edit, Judgement, Message, judge};
+use sbc_core::sip::{Edit, HeaderName, Judgement, Message, judge};
 
 use table::{CASES, Outcome};
 
@@ -69,6 +71,48 @@ fn every_case_has_its_outcome() {
         if let Some(message) = message {
             (case.values)(&message);
         }
+    }
+}
+
+#[test]
+fn the_engine_does_what_follows() {
+    for case in CASES {
+        let passage = through::engine(case.bytes);
+        assert_eq!(passage.outcome(), case.engine, "{} ({}): {}", case.name, case.section, case.why);
+        if case.wire != Outcome::Taken {
+            assert_eq!(
+                case.wire, case.engine,
+                "{}: what the wire layer refuses, the engine refuses alike",
+                case.name
+            );
+        }
+        for sent in &passage.onward {
+            let arrived = exercise(case.name, case.bytes).1.unwrap();
+            relayed_as_it_must(case.name, &arrived, sent);
+        }
+    }
+}
+
+/// What goes on is sound, goes to the same user, keeps what we do not know byte for byte, and shows nothing of the
+/// side that it came from.
+fn relayed_as_it_must(name: &str, arrived: &Message, sent: &Message) {
+    assert_eq!(judge(sent), Judgement::Ok, "{name}");
+    assert_eq!(sent.method(), arrived.method(), "{name}");
+    assert_eq!(sent.uri().unwrap().user(), arrived.uri().unwrap().user(), "{name}: escapes stay as written");
+    assert_eq!(sent.vias().count(), 1, "{name}: the path up to here is nobody's business");
+    let unknown = |m: &Message| {
+        let lines = m.headers().filter(|h| matches!(h.name, HeaderName::Other(_))).map(|h| h.line.to_vec());
+        lines.collect::<Vec<_>>()
+    };
+    assert_eq!(unknown(sent), unknown(arrived), "{name}");
+    for secret in [
+        &b"198.51.100.20"[..],
+        b"@carrier.example",
+        b"branch=z9hG4bK-",
+        arrived.call_id().unwrap().as_bytes(),
+    ] {
+        let shown = sent.raw().windows(secret.len()).any(|window| window == secret);
+        assert!(!shown, "{name}: {} shows", secret.escape_ascii());
     }
 }
 
@@ -140,10 +184,8 @@ fn further_messages() {
         let name = file.display().to_string();
         let (outcome, message) = exercise(&name, &bytes);
         let reason = message.map_or("no message".to_owned(), |m| format!("{:?}", judge(&m)));
-        println!(
-            "{name}: {outcome:?} ({reason}); as a stream: {:?}",
-            frames([&bytes[..]].into_iter()).map(|f| f.len())
-        );
+        let _ = frames(bytes.chunks(7));
+        println!("{name}: {:?}; by itself {outcome:?} ({reason})", through::engine(&bytes).outcome());
     }
 }
 

@@ -102,8 +102,8 @@ fn reparse(bytes: Bytes) -> Message {
 /// one.
 fn agrees_with_rsip(m: &Message) {
     let Ok(theirs) = rsip::SipMessage::try_from(m.raw().as_ref()) else { return };
-    // rsip does not know compact names: a message that uses them has other headers for it.
-    if m.headers().any(|h| h.name_text.len() == 1) {
+    // rsip knows neither compact names nor a line end without CR: such a message has other headers for it.
+    if m.headers().any(|h| h.name_text.len() == 1 || !h.line.ends_with(b"\r\n")) {
         return;
     }
     if let (Ok(theirs), Ok(ours)) = (theirs.call_id_header(), m.call_id()) {
