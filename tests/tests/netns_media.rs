@@ -112,6 +112,7 @@ impl World {
         PlanesConfig {
             instance: self.instance.clone(),
             run_dir: self.scratch.path().join("run"),
+            kernel: true,
             media: vec![bind(OUTSIDE), bind(INSIDE)],
             reserved_ports: vec![5060..=5061],
         }
