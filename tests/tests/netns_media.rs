@@ -625,3 +625,36 @@ fn an_address_that_the_kernel_cannot_serve_is_reported_with_the_reason() {
         border.planes.stop().unwrap();
     });
 }
+
+#[test]
+fn an_interface_that_takes_no_redirected_packets_is_left_to_the_relay() {
+    inside("an_interface_that_takes_no_redirected_packets_is_left_to_the_relay", |world| {
+        // Without GRO, and without an XDP program of its own, the other end of a veth hears nothing of them.
+        world.callee.run("ethtool", &["-K", "eth0", "gro", "off"]).unwrap();
+        let (planes, report) = world.try_start(&world.config()).unwrap();
+        assert_eq!(report.addresses[0].relay_reason, None);
+        let reason = report.addresses[1].relay_reason.as_deref().unwrap();
+        assert!(reason.contains("gro on"), "{reason}");
+        let mut border = Border { planes, next_op: 1, heard: Vec::new() };
+        assert_eq!(border.install(vec![signalled()]), [Placement::Relay]);
+        let caller = bind(&world.caller, CALLER, CALLER_PORT);
+        let callee = bind(&world.callee, CALLEE, CALLEE_PORT);
+        passes(&caller, address(OUTSIDE, OUTSIDE_PORT), &callee, address(INSIDE, INSIDE_PORT), &rtp(1));
+        border.planes.stop().unwrap();
+    });
+}
+
+#[test]
+fn a_sender_that_leaves_its_checksums_unfinished_is_noticed() {
+    inside("a_sender_that_leaves_its_checksums_unfinished_is_noticed", |world| {
+        world.caller.run("ethtool", &["-K", "eth0", "tx", "on"]).unwrap();
+        let mut border = world.start();
+        border.install(vec![signalled()]);
+        let caller = bind(&world.caller, CALLER, CALLER_PORT);
+        let callee = bind(&world.callee, CALLEE, CALLEE_PORT);
+        caller.send_to(&rtp(1), address(OUTSIDE, OUTSIDE_PORT)).unwrap();
+        silent(&callee);
+        assert_eq!(border.outcome("bad_checksum"), 1);
+        border.planes.stop().unwrap();
+    });
+}

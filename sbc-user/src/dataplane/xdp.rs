@@ -11,6 +11,7 @@ mod events;
 mod flows;
 mod load;
 mod neighbours;
+mod netdev;
 mod netlink;
 mod object;
 mod pins;

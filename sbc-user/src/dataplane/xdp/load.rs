@@ -22,8 +22,13 @@ use sbc_common::next_hop::NextHop;
 
 use super::error::{StartError, chain};
 use super::flows::FlowTable;
+use super::netdev;
 use super::netlink::{Link, Netlink};
 use super::pins::PinDirectory;
+
+/// Why an interface is not served although its driver runs the program.
+const NOT_A_TARGET: &str = "it takes no packets that XDP redirects to it; if it is a veth, run \
+                            `ethtool -K <interface> gro on` at its other end while that is up, and start again";
 
 /// Everything of ours in the kernel.
 pub(crate) struct Kernel {
@@ -125,7 +130,9 @@ impl Kernel {
         let pin = self.pins.link(&link.name);
         if pin.exists() {
             match self.replace(link) {
-                Ok(()) if self.runs_on(netlink, link)? => return Ok(Attached::Native),
+                Ok(()) if self.runs_on(netlink, link)? && takes_redirected(link) => {
+                    return Ok(Attached::Native);
+                }
                 // The interface that it was made for is gone; one with the same name took its place.
                 Ok(()) => {
                     tracing::debug!(interface = link.name, "the pinned link belongs to another interface")
@@ -154,12 +161,15 @@ impl Kernel {
             return Ok(Attached::Refused("the driver takes XDP programs, but not through a link".to_owned()));
         };
         attached.pin(&pin).map_err(|error| StartError::pins(&pin, std::io::Error::other(chain(&error))))?;
-        if self.runs_on(netlink, link)? {
-            Ok(Attached::Native)
+        let reason = if !self.runs_on(netlink, link)? {
+            "the kernel attached the program, but not in the driver"
+        } else if !takes_redirected(link) {
+            NOT_A_TARGET
         } else {
-            fs::remove_file(&pin).map_err(|error| StartError::pins(&pin, error))?;
-            Ok(Attached::Refused("the kernel attached the program, but not in the driver".to_owned()))
-        }
+            return Ok(Attached::Native);
+        };
+        fs::remove_file(&pin).map_err(|error| StartError::pins(&pin, error))?;
+        Ok(Attached::Refused(reason.to_owned()))
     }
 
     /// Lets packets leave by these interfaces and no others.
@@ -210,6 +220,16 @@ impl Kernel {
         let xdp = present(netlink, link)?.and_then(|link| link.xdp);
         Ok(xdp.is_some_and(|xdp| xdp.native && xdp.program_id == self.program_id))
     }
+}
+
+/// Whether packets can be redirected to an interface. A kernel that does not tell is taken at its best.
+fn takes_redirected(link: &Link) -> bool {
+    let answer = netdev::takes_redirected(link.ifindex);
+    answer
+        .inspect_err(|error| tracing::warn!(interface = link.name, %error, "cannot ask for XDP features"))
+        .ok()
+        .flatten()
+        .unwrap_or(true)
 }
 
 /// The link as it is now.
