@@ -19,6 +19,7 @@ use sbc_tests::{is_root, skip};
 use sbc_user::dataplane::Dataplane;
 use sbc_user::dataplane::conformance::{Addresses, CASES, Datagram, PEER_PORTS, Wire};
 use sbc_user::dataplane::fake::Fake;
+use sbc_user::dataplane::planes::{Planes, PlanesConfig};
 use sbc_user::dataplane::relay::Relay;
 use sbc_user::dataplane::xdp::{self, MediaBind, Xdp};
 
@@ -68,11 +69,47 @@ fn apart(test: impl FnOnce() + Send) {
 /// Over veth: the receiving kernel checks every checksum that the program wrote.
 #[test]
 fn the_kernel_conforms() {
+    between_namespaces("the_kernel_conforms", |instance, binds| {
+        let (xdp, reports) = Xdp::start(instance, xdp::OBJECT, binds, Instant::now()).unwrap();
+        assert!(reports.iter().all(|report| report.relay_reason.is_none()), "{reports:?}");
+        (xdp.unwrap(), Placement::Kernel)
+    });
+}
+
+/// The daemon's choice, where it chooses the kernel.
+#[test]
+fn the_planes_conform_with_the_kernel() {
+    between_namespaces("the_planes_conform_with_the_kernel", |instance, binds| {
+        (planes(instance, binds, true), Placement::Kernel)
+    });
+}
+
+/// The daemon's choice, where it has the relay alone.
+#[test]
+fn the_planes_conform_without_the_kernel() {
+    between_namespaces("the_planes_conform_without_the_kernel", |instance, binds| {
+        (planes(instance, binds, false), Placement::Relay)
+    });
+}
+
+fn planes(instance: &str, binds: &[MediaBind], kernel: bool) -> Planes {
+    let config = PlanesConfig {
+        instance: instance.to_owned(),
+        run_dir: std::env::temp_dir().join(instance),
+        kernel,
+        media: binds.to_vec(),
+        reserved_ports: Vec::new(),
+    };
+    Planes::start(&config, Instant::now()).unwrap().0
+}
+
+/// Runs the suite in a namespace with one interface to each side; the peers are in another.
+fn between_namespaces<D: OverVeth>(test: &str, start: impl Fn(&str, &[MediaBind]) -> (D, Placement) + Sync) {
     if !is_root() {
-        return skip("the_kernel_conforms", "needs root");
+        return skip(test, "needs root");
     }
     if !xdp::is_embedded() {
-        return skip("the_kernel_conforms", "built without the kernel object (SBC_EBPF_OBJECT)");
+        return skip(test, "built without the kernel object (SBC_EBPF_OBJECT)");
     }
     let (sbc, peers) = (Namespace::create("conf-sbc").unwrap(), Namespace::create("conf-peers").unwrap());
     let ends = |interface, ours, theirs| {
@@ -85,7 +122,12 @@ fn the_kernel_conforms() {
     ends("caller", "10.1.0.1/24", "10.1.0.2/24");
     ends("callee", "10.2.0.1/24", "10.2.0.2/24");
     peers.run("ip", &["address", "add", "10.9.0.1/32", "dev", "lo"]).unwrap();
-    sbc.enter(|| run(|| XdpWire::new(&peers))).unwrap();
+    // So that the relay, unlike the kernel's program, is asked about a stranger at all.
+    sbc.run("ip", &["route", "add", "10.9.0.1/32", "via", "10.1.0.2"]).unwrap();
+    for interface in ["all", "caller", "callee"] {
+        sbc.sysctl(&format!("ipv4/conf/{interface}/rp_filter"), "0").unwrap();
+    }
+    sbc.enter(|| run(|| VethWire::new(&peers, &start))).unwrap();
 }
 
 struct FakeWire(Fake, Placement);
@@ -160,18 +202,48 @@ impl Wire for RelayWire {
     }
 }
 
-/// The kernel, in a namespace with one interface to each side; its peers are in another.
-struct XdpWire<'a> {
+/// What can run in a namespace with real interfaces.
+trait OverVeth: Dataplane {
+    /// By name, since the maps exist.
+    fn outcomes(&self) -> HashMap<&'static str, u64>;
+
+    fn stop(self) -> std::io::Result<()>;
+}
+
+impl OverVeth for Xdp {
+    fn outcomes(&self) -> HashMap<&'static str, u64> {
+        self.outcomes().into_iter().map(|(counter, count)| (counter.name(), count)).collect()
+    }
+
+    fn stop(self) -> std::io::Result<()> {
+        self.stop()
+    }
+}
+
+impl OverVeth for Planes {
+    fn outcomes(&self) -> HashMap<&'static str, u64> {
+        self.outcomes().into_iter().collect()
+    }
+
+    fn stop(self) -> std::io::Result<()> {
+        self.stop()
+    }
+}
+
+/// A dataplane with one interface to each side.
+struct VethWire<'a, D: OverVeth> {
     /// `None` only while it is dropped.
-    xdp: Option<Xdp>,
-    before: HashMap<Counter, u64>,
+    plane: Option<D>,
+    placement: Placement,
+    instance: String,
+    before: HashMap<&'static str, u64>,
     addresses: Addresses,
     peers: Peers<'a>,
 }
 
-impl<'a> XdpWire<'a> {
+impl<'a, D: OverVeth> VethWire<'a, D> {
     /// In the namespace of the calling thread.
-    fn new(peers: &'a Namespace) -> Self {
+    fn new(peers: &'a Namespace, start: impl Fn(&str, &[MediaBind]) -> (D, Placement)) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let ip = |a, b| IpAddr::V4(Ipv4Addr::new(10, a, 0, b));
         let addresses = Addresses {
@@ -184,25 +256,21 @@ impl<'a> XdpWire<'a> {
         let binds = [addresses.caller_local, addresses.callee_local]
             .map(|address| MediaBind { address, ports: 20_000..=29_999 });
         let instance = format!("conf{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let (xdp, reports) = Xdp::start(&instance, xdp::OBJECT, &binds, Instant::now()).unwrap();
-        assert!(reports.iter().all(|report| report.relay_reason.is_none()), "{reports:?}");
-        let xdp = xdp.unwrap();
+        let (plane, placement) = start(&instance, &binds);
         Self {
-            before: xdp.outcomes().into_iter().collect(),
-            xdp: Some(xdp),
+            before: plane.outcomes(),
+            plane: Some(plane),
+            placement,
+            instance,
             addresses,
             peers: Peers::new(Some(peers), addresses),
         }
     }
-
-    fn xdp(&self) -> &Xdp {
-        self.xdp.as_ref().unwrap()
-    }
 }
 
-impl Wire for XdpWire<'_> {
+impl<D: OverVeth> Wire for VethWire<'_, D> {
     fn dataplane(&mut self) -> &mut dyn Dataplane {
-        self.xdp.as_mut().unwrap()
+        self.plane.as_mut().unwrap()
     }
 
     fn addresses(&self) -> Addresses {
@@ -210,28 +278,32 @@ impl Wire for XdpWire<'_> {
     }
 
     fn placement(&self) -> Placement {
-        Placement::Kernel
+        self.placement
     }
 
     fn deliver(&mut self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Option<Datagram> {
-        let Self { xdp: Some(xdp), peers, .. } = self else { unreachable!("stopped while it is dropped") };
-        let count = || xdp.outcomes().into_iter().collect::<HashMap<_, _>>();
+        let Self { plane: Some(plane), peers, .. } = self else {
+            unreachable!("stopped while it is dropped")
+        };
+        // A port that the relay has not bound is nobody's: what is sent there is counted by nobody.
+        if self.placement == Placement::Relay && UdpSocket::bind(to).is_ok() {
+            return None;
+        }
         peers.deliver(from, to, payload, || {
-            let counted = count();
-            dropped(|counter| counted.get(&counter).copied().unwrap_or(0))
+            let outcomes = plane.outcomes();
+            dropped(|counter| outcomes[counter.name()])
         })
     }
 
     fn outcome(&self, counter: Counter) -> u64 {
-        let count =
-            self.xdp().outcomes().into_iter().find(|(it, _)| *it == counter).map_or(0, |(_, count)| count);
-        count - self.before.get(&counter).copied().unwrap_or(0)
+        self.plane.as_ref().unwrap().outcomes()[counter.name()] - self.before[counter.name()]
     }
 }
 
-impl Drop for XdpWire<'_> {
+impl<D: OverVeth> Drop for VethWire<'_, D> {
     fn drop(&mut self) {
-        let stopped = self.xdp.take().map(Xdp::stop);
+        let stopped = self.plane.take().map(D::stop);
+        let _ = std::fs::remove_dir_all(std::env::temp_dir().join(&self.instance));
         if !std::thread::panicking() {
             stopped.unwrap().unwrap();
         }

@@ -5,6 +5,7 @@
 //! hops answer. Everything else is the relay's: what arrives for it on such an interface passes the program.
 
 mod choice;
+mod held;
 mod reserved;
 
 use std::fs::{self, OpenOptions};
@@ -110,10 +111,13 @@ impl Planes {
         fds
     }
 
-    /// How often packets had which outcome in the kernel, by the outcome's name; empty if no interface is served.
+    /// How often packets had which outcome, by the outcome's name, in the kernel and in the relay together.
     #[must_use]
     pub fn outcomes(&self) -> Vec<(&'static str, u64)> {
-        let outcomes = self.choice.kernel.as_ref().map(Xdp::outcomes).unwrap_or_default();
+        let mut outcomes = self.choice.relay.outcomes();
+        for (counter, count) in self.choice.kernel.as_ref().map(Xdp::outcomes).unwrap_or_default() {
+            outcomes.iter_mut().filter(|(it, _)| *it == counter).for_each(|(_, sum)| *sum += count);
+        }
         outcomes.into_iter().map(|(counter, count)| (counter.name(), count)).collect()
     }
 

@@ -81,6 +81,13 @@ impl Relay {
         self.shared.state().table.outcome(counter)
     }
 
+    /// Every outcome that a datagram had here, with how often, in the order of their numbers.
+    #[must_use]
+    pub fn outcomes(&self) -> Vec<(Counter, u64)> {
+        let state = self.shared.state();
+        Counter::ALL.iter().map(|counter| (*counter, state.table.outcome(*counter))).collect()
+    }
+
     fn install(&self, plan: MediaPlan) -> MediaResult {
         let mut state = self.shared.state();
         let State { table, sockets } = &mut *state;

@@ -18,6 +18,7 @@ use sbc_core::id::{CallId, OpId};
 use sbc_core::media::command::{MediaCommand, MediaDone, MediaError, MediaResult, StreamCounters};
 use sbc_core::media::plan::{MediaPlan, Placement, StreamPlan};
 
+use super::held::HeldPorts;
 use crate::dataplane::counters::add_stream;
 use crate::dataplane::xdp::Xdp;
 use crate::dataplane::{Dataplane, DataplaneEvent};
@@ -47,6 +48,8 @@ pub(crate) struct Choice<K, R> {
     pub(crate) kernel: Option<K>,
     pub(crate) relay: R,
     calls: HashMap<CallId, Call>,
+    /// Ports of the plans in force and of those under way.
+    ports: HeldPorts,
     /// Commands given to a carrier and not yet answered.
     steps: HashMap<OpId, CallId>,
     next_step: u64,
@@ -90,6 +93,7 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
             kernel,
             relay,
             calls: HashMap::new(),
+            ports: HeldPorts::default(),
             steps: HashMap::new(),
             next_step: 0,
             events: VecDeque::new(),
@@ -116,6 +120,9 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
     fn begin(&mut self, now: Instant, op: OpId, command: MediaCommand) {
         match command {
             MediaCommand::Install(plan) => {
+                if let Err(port) = self.ports.take(plan.call, plan.streams.iter()) {
+                    return self.answer(now, plan.call, op, Err(MediaError::PortInUse(port)));
+                }
                 let mut wanted = Vec::with_capacity(plan.streams.len());
                 for stream in plan.streams {
                     let objection = match &mut self.kernel {
@@ -226,7 +233,8 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
         let placements = task.wanted.iter().map(|(_, placement)| *placement).collect();
         keep(&mut call.past, task.leaving);
         call.past.retain(|mline, _| task.wanted.iter().any(|(stream, _)| stream.mline == *mline));
-        call.plan = Some(task.wanted);
+        let before = call.plan.replace(task.wanted);
+        self.ports.give_back(streams_of(before.as_ref()), streams_of(call.plan.as_ref()));
         self.answer(now, id, task.op, Ok(MediaDone { placements, counters: Vec::new() }));
     }
 
@@ -234,6 +242,7 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
     fn fail(&mut self, now: Instant, id: CallId, error: MediaError) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(task) = call.task.take() else { return };
+        self.ports.give_back(streams_of(Some(&task.wanted)), streams_of(call.plan.as_ref()));
         if let Some(kernel) = &mut self.kernel {
             kernel.relay_streams(id, &streams(call.plan.as_deref().unwrap_or_default(), Placement::Relay));
         }
@@ -260,6 +269,7 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(task) = call.task.take() else { return };
         let plan = call.plan.take().unwrap_or_default();
+        self.ports.give_back(streams_of(Some(&plan)), std::iter::empty());
         let counters = total(&plan, &std::mem::take(&mut call.past), &task.leaving);
         self.answer(now, id, task.op, Ok(MediaDone { placements: Vec::new(), counters }));
     }
@@ -350,6 +360,10 @@ impl<K: Kernel, R: Dataplane> Dataplane for Choice<K, R> {
 
 fn streams(plan: &[(StreamPlan, Placement)], carrier: Placement) -> Vec<StreamPlan> {
     plan.iter().filter(|(_, placement)| *placement == carrier).map(|(stream, _)| stream.clone()).collect()
+}
+
+fn streams_of(plan: Option<&Vec<(StreamPlan, Placement)>>) -> impl Iterator<Item = &StreamPlan> {
+    plan.into_iter().flatten().map(|(stream, _)| stream)
 }
 
 fn keep(past: &mut BTreeMap<u8, StreamCounters>, counted: Vec<StreamCounters>) {
