@@ -430,3 +430,101 @@ impl Secrets {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HIDING: &str = "10.9.0.1:5060";
+
+    fn message(lines: &str) -> Message {
+        let text = format!(
+            "INVITE sip:bob@203.0.113.1 SIP/2.0\r\nVia: SIP/2.0/UDP edge.carrier.example;branch=z9hG4bK1\r\n\
+             From: <sip:alice@carrier.example>;tag=a-long-tag\r\nTo: <sip:bob@203.0.113.1>\r\nCall-ID: id-of-the-call\r\n\
+             CSeq: 1 INVITE\r\nContact: <sip:alice@[2001:db8::7]:5070>\r\n{lines}Content-Length: 0\r\n\r\n"
+        );
+        Message::parse(text.into()).unwrap()
+    }
+
+    /// What of these lines crosses to a side that hides, and how many stayed behind for what they mention.
+    fn crossing(lines: &str, hide: bool) -> (String, usize) {
+        let message = message(lines);
+        let mut secrets = Secrets::default();
+        secrets.add_of(&message);
+        let face = Face { local: HIDING.parse().unwrap(), remote: "10.9.0.20:5060".parse().unwrap(), hide };
+        let out = Carried::of(&message, &secrets).lines(&face);
+        (out.lines.iter().map(|line| String::from_utf8_lossy(line)).collect(), out.hidden)
+    }
+
+    #[test]
+    fn each_header_by_its_treatment() {
+        for (line, expected) in [
+            // Made anew, or without meaning across.
+            ("Route: <sip:x>\r\n", ""),
+            ("Record-Route: <sip:x>\r\n", ""),
+            ("Supported: 100rel, timer\r\n", ""),
+            ("k: timer\r\n", ""),
+            ("Session-Expires: 1800\r\n", ""),
+            ("Max-Forwards: 7\r\n", ""),
+            ("Replaces: 1@x;to-tag=2;from-tag=3\r\n", ""),
+            ("Content-Type: text/plain\r\n", ""),
+            // Topology by nature.
+            ("User-Agent: Product/1.2\r\n", ""),
+            ("P-Charging-Vector: icid-value=1\r\n", ""),
+            ("p-visited-network-id: somewhere\r\n", ""),
+            ("Proxy-Authorization: Digest realm=\"x\"\r\n", ""),
+            // Byte for byte, folds and all.
+            ("X-Odd:  a ,b\r\n\tc\r\n", "X-Odd:  a ,b\r\n\tc\r\n"),
+            ("Subject: hello\r\n", "Subject: hello\r\n"),
+            ("Reason: Q.850;cause=16\r\n", "Reason: Q.850;cause=16\r\n"),
+            ("P-Early-Media: supported\r\n", "P-Early-Media: supported\r\n"),
+            (
+                "Identity: eyJ..sig;info=<https://carrier.example/c>\r\n",
+                "Identity: eyJ..sig;info=<https://carrier.example/c>\r\n",
+            ),
+            // The user stays, the host goes.
+            (
+                "P-Asserted-Identity: \"A, B\" <sip:+1;npdi@gw.other.example:5070;user=phone;transport=tcp>;x=y, <tel:+1>\r\n",
+                "P-Asserted-Identity: \"A, B\" <sip:+1;npdi@10.9.0.1;user=phone>;x=y, <tel:+1>\r\n",
+            ),
+            (
+                "Remote-Party-ID: <sip:anonymous@anonymous.invalid>;privacy=full\r\n",
+                "Remote-Party-ID: <sip:anonymous@anonymous.invalid>;privacy=full\r\n",
+            ),
+            ("r: <sips:carol@other.example?Subject=x>\r\n", "r: <sip:carol@10.9.0.1>\r\n"),
+            ("Diversion: broken\r\n", ""),
+            // References that name no place.
+            (
+                "Alert-Info: <urn:alert:service:normal>, <http://10.1.1.1/x>\r\n",
+                "Alert-Info: <urn:alert:service:normal>\r\n",
+            ),
+            ("Warning: 399 gw.example \"no way\"\r\n", "Warning: 399 10.9.0.1 \"no way\"\r\n"),
+            ("Warning: 399\r\n", ""),
+        ] {
+            assert_eq!(crossing(line, true), (expected.to_owned(), 0), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_mentions_its_own_side_stays_behind() {
+        for line in [
+            "X-A: via EDGE.carrier.example;y\r\n",
+            "X-B: (2001:db8::7)\r\n",
+            "X-C: id-of-the-call\r\n",
+            "X-D: tag=a-long-tag\r\n",
+            "Subject: call from carrier.example\r\n",
+        ] {
+            assert_eq!(crossing(line, true), (String::new(), 1), "{line}");
+            assert_eq!(crossing(line, false), (line.to_owned(), 0), "{line}");
+        }
+        for line in ["X-A: mycarrier.example\r\n", "X-B: carrier.examples\r\n", "X-C: 2001:db8::71\r\n"] {
+            assert_eq!(crossing(line, true).0, line);
+        }
+    }
+
+    #[test]
+    fn commas_part_values_only_outside_of_quotes_and_brackets() {
+        let values: Vec<_> = split_list(b"\"a, \\\" b\" <sip:x,y@h>, , <sip:z>,").collect();
+        assert_eq!(values, [&b"\"a, \\\" b\" <sip:x,y@h>"[..], b"<sip:z>"]);
+    }
+}

@@ -64,7 +64,10 @@ pub struct Pair {
     /// Every message that the engine sent to each side.
     pub to_a: Vec<String>,
     pub to_b: Vec<String>,
+    /// Every message that reached the engine, and whether A sent it.
+    pub heard: Vec<(bool, Vec<u8>)>,
     pub closed: Vec<ConnId>,
+    mute: bool,
     /// Streams reach the engine in pieces of these sizes, by turns.
     pub chunks: Vec<usize>,
     a_transport: Transport,
@@ -81,6 +84,8 @@ pub struct Setup {
     pub ports: std::ops::RangeInclusive<u16>,
     pub hide: bool,
     pub learn_a: bool,
+    /// The user agents hear nothing: messages of the engine are not delivered.
+    pub mute: bool,
 }
 
 impl Default for Setup {
@@ -94,6 +99,7 @@ impl Default for Setup {
             ports: 20000..=20999,
             hide: true,
             learn_a: false,
+            mute: false,
         }
     }
 }
@@ -173,7 +179,9 @@ impl Pair {
             replies: Vec::new(),
             to_a: Vec::new(),
             to_b: Vec::new(),
+            heard: Vec::new(),
             closed: Vec::new(),
+            mute: setup.mute,
             chunks: vec![4096],
             a_transport: setup.a_transport,
             b_transport: setup.b_transport,
@@ -269,6 +277,7 @@ impl Pair {
     }
 
     fn deliver(&mut self, from: End, bytes: &[u8]) {
+        self.heard.push((from == End::EngineFromA, bytes.to_vec()));
         let flow = self.flow(from);
         let Some(conn) = flow.conn else {
             self.input(Input::Datagram { flow, bytes });
@@ -295,6 +304,9 @@ impl Pair {
                 Output::Send { flow, bytes, .. } => {
                     let to_a = flow.listener == ListenerId(0);
                     let text = String::from_utf8_lossy(&bytes).into_owned();
+                    if self.mute {
+                        continue;
+                    }
                     if to_a {
                         assert_eq!(flow.remote.ip(), self.a.addr.ip(), "sent to a stranger");
                         self.to_a.push(text);
