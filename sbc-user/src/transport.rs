@@ -15,10 +15,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use bytes::Bytes;
+use sbc_core::config::Listener;
 use sbc_core::flow::{Flow, Transport};
 use sbc_core::id::{ConnId, ListenerId, OpId};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
 
 use crate::config::Config;
@@ -113,6 +115,29 @@ enum Socket {
     Stream(Opener),
 }
 
+/// A socket that does not receive yet.
+enum Bound {
+    Udp(ListenerId, UdpSocket),
+    Stream(TcpListener, Opener),
+}
+
+impl Bound {
+    fn new(config: &Config, id: ListenerId, listener: &Listener) -> anyhow::Result<Self> {
+        let realm = usize::from(listener.realm.0);
+        let shell = config.realms.get(realm).context("its realm is not configured")?;
+        let tls = match listener.transport {
+            Transport::Udp => return Ok(Self::Udp(id, udp::bind(listener.bind, shell.may_appear_later)?)),
+            Transport::Tcp => None,
+            Transport::Tls => {
+                let files = shell.tls.as_ref().context("no certificate is configured")?;
+                Some(tls::Endpoint::load(id, files, &config.tls_peers)?)
+            }
+        };
+        let socket = tcp::listen(listener.bind, shell.may_appear_later)?;
+        Ok(Self::Stream(socket, Opener { listener: id, local: listener.bind.ip(), tls }))
+    }
+}
+
 /// All SIP sockets of the daemon.
 pub struct Transports {
     sockets: Vec<Socket>,
@@ -130,33 +155,28 @@ impl Transports {
     /// # Errors
     /// A socket cannot be bound, or a certificate cannot be used: the error names the listener.
     pub fn bind(config: &Config) -> anyhow::Result<(Self, mpsc::Receiver<TransportEvent>)> {
+        // First every socket, then the first task: a start that fails leaves nothing behind.
+        let bound: Vec<Bound> = config
+            .engine
+            .listeners
+            .iter()
+            .zip(0u16..)
+            .map(|(listener, index)| {
+                Bound::new(config, ListenerId(index), listener)
+                    .with_context(|| format!("listener {} {}", listener.transport, listener.bind))
+            })
+            .collect::<anyhow::Result<_>>()?;
         let (events, receiver) = mpsc::channel(limits::EVENTS);
         let counters = Arc::new(Counters::default());
         let connections = Connections::new(events.clone(), config.connections, counters.clone());
-        let mut sockets = Vec::new();
-        for (listener, index) in config.engine.listeners.iter().zip(0u16..) {
-            let id = ListenerId(index);
-            let realm = usize::from(listener.realm.0);
-            let shell = config.realms.get(realm).context("a listener without a realm")?;
-            let name = || format!("listener {} {}", listener.transport, listener.bind);
-            let tls = match listener.transport {
-                Transport::Udp => {
-                    let socket =
-                        UdpListener::bind(id, listener.bind, shell.may_appear_later, &events, &counters);
-                    sockets.push(Socket::Udp(socket.with_context(name)?));
-                    continue;
-                }
-                Transport::Tcp => None,
-                Transport::Tls => {
-                    let Some(files) = &shell.tls else { bail!("{}: no certificate", name()) };
-                    Some(tls::Endpoint::load(id, files, &config.tls_peers).with_context(name)?)
-                }
-            };
-            let opener = Opener { listener: id, local: listener.bind.ip(), tls };
-            let socket = tcp::listen(listener.bind, shell.may_appear_later).with_context(name)?;
-            tcp::spawn_accept(socket, opener.clone(), connections.clone());
-            sockets.push(Socket::Stream(opener));
-        }
+        let receive = |bound| match bound {
+            Bound::Udp(id, socket) => Socket::Udp(UdpListener::receive(id, socket, &events, &counters)),
+            Bound::Stream(socket, opener) => {
+                tcp::spawn_accept(socket, opener.clone(), connections.clone());
+                Socket::Stream(opener)
+            }
+        };
+        let sockets = bound.into_iter().map(receive).collect();
         Ok((Self { sockets, connections, counters, failed: VecDeque::new() }, receiver))
     }
 

@@ -3,7 +3,9 @@
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::LazyLock;
 
+use proptest::prelude::*;
 use sbc_core::config::{MediaSourceRule, NextHop, Prefix, Route};
 use sbc_core::flow::Transport;
 use sbc_core::id::{ListenerId, RealmId, TrunkId};
@@ -56,7 +58,8 @@ impl Host for FakeHost {
 }
 
 fn parse(text: &str) -> Result<(Config, Report), Report> {
-    Config::parse(Path::new("/etc/sbc/sbc.toml"), text, &FakeHost::new())
+    static HOST: LazyLock<FakeHost> = LazyLock::new(FakeHost::new);
+    Config::parse(Path::new("/etc/sbc/sbc.toml"), text, &*HOST)
 }
 
 fn valid(text: &str) -> Config {
@@ -418,4 +421,67 @@ fn what_is_possible_but_strange_is_a_warning() {
     let (config, report) = parse(&format!("{BOTH}[limits]\nmax_calls = 5000\n")).unwrap();
     assert_eq!(config.engine.max_calls, 5000);
     assert!(report.to_string().contains("the media ports hold 4000 audio calls"), "{report}");
+}
+
+/// Texts near a right one: a piece replaced by what a tired operator, or nobody, would write.
+fn nearly_right() -> impl Strategy<Value = String> {
+    let pieces = [
+        "\"",
+        "=",
+        "[",
+        "]]",
+        "\n",
+        "é",
+        "0.0.0.0",
+        "-1",
+        "[[trunk]]",
+        "media = {",
+        "#",
+        "{}",
+        "\t",
+        "\\u",
+        "",
+    ];
+    let example =
+        format!("{BOTH}{}", include_str!("../../config/carriers.toml").replace("[[realm]]", "[[realm]] "));
+    let length = example.len();
+    (proptest::collection::vec((0..length, 0..12usize, proptest::sample::select(pieces.to_vec())), 1..4))
+        .prop_map(move |edits| {
+            let mut text = example.clone();
+            for (at, remove, insert) in edits {
+                let mut at = at.min(text.len());
+                while !text.is_char_boundary(at) {
+                    at -= 1;
+                }
+                let mut end = (at + remove).min(text.len());
+                while !text.is_char_boundary(end) {
+                    end += 1;
+                }
+                text.replace_range(at..end, insert);
+            }
+            text
+        })
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_written_is_answered_and_can_be_shown(text in prop_oneof![nearly_right(), ".{0,80}"]) {
+        let report = match parse(&text) {
+            Ok((_, report)) => {
+                prop_assert_eq!(report.errors(), 0);
+                report
+            }
+            Err(report) => {
+                prop_assert!(report.errors() > 0);
+                report
+            }
+        };
+        let lines = text.matches('\n').count() + 1;
+        for diagnostic in &report.diagnostics {
+            let (line, column) = report.position(diagnostic.span.start);
+            prop_assert!((1..=lines).contains(&line) && column >= 1);
+        }
+        prop_assert_eq!(report.to_string().is_empty(), report.diagnostics.is_empty());
+        prop_assert_eq!(report.render(true).is_empty(), report.diagnostics.is_empty());
+    }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::tls::certs;
@@ -364,6 +364,43 @@ async fn a_shutdown_ends_every_connection_and_accepts_none() {
     assert!(TcpStream::connect((place.ours, 5060)).await.is_err());
     transports.send(OpId(2), to(Transport::Tcp, (place.theirs, 5060).into()), Bytes::from_static(b"x"));
     assert_eq!(transports.take_failed(), Some(OpId(2)));
+}
+
+#[tokio::test]
+async fn an_address_that_may_appear_later_is_bound_before_it_does() {
+    let place = Place::new();
+    let absent = "udp = 5060\ntcp = 5060\n[[realm]]\nname = \"later\"\nbind = \"203.0.113.77\"\nudp = 5060\ntcp = 5060";
+    assert!(Transports::bind(&place.config(absent)).is_err());
+    let config = place.config(&format!("{absent}\nmay_appear_later = true"));
+    assert!(Transports::bind(&config).is_ok());
+}
+
+#[tokio::test]
+async fn an_opened_connection_leaves_with_what_was_not_written() {
+    let place = Place::new();
+    let (mut transports, mut events) = Transports::bind(&place.config("tcp = 5060")).unwrap();
+    let peer = TcpStream::connect((place.ours, 5060)).await.unwrap();
+    let flow = opened(&mut events).await;
+    // More than the kernel takes from a peer that reads nothing, and less than the queue holds.
+    for op in 0..15 {
+        transports.send(OpId(op), flow, Bytes::from(vec![b'x'; 64 * 1024]));
+    }
+    assert_eq!(transports.take_failed(), None);
+    drop(peer);
+    let mut ended = false;
+    while !ended {
+        match next(&mut events).await {
+            TransportEvent::SendFailed { .. } => {}
+            TransportEvent::Closed { conn } => {
+                assert_eq!(Some(conn), flow.conn);
+                ended = true;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    // From here on the flow's peer cannot be reached: it has no listener at that port.
+    transports.send(OpId(99), flow, Bytes::from_static(b"late"));
+    assert_eq!(failed(&mut events).await, OpId(99));
 }
 
 #[test]

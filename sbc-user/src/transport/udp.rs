@@ -17,7 +17,17 @@ use super::{Counters, TransportEvent, count, limits};
 /// The largest UDP payload.
 const MAX_DATAGRAM: usize = 65_535;
 
-/// A bound socket; its receiving task ends with it.
+/// A bound socket.
+pub(super) fn bind(bind: SocketAddr, may_appear_later: bool) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(bind), Type::DGRAM, Some(Protocol::UDP))?;
+    // Beyond the system's limit the kernel gives what it may; either is enough to start.
+    socket.set_recv_buffer_size(limits::UDP_BUFFER)?;
+    socket.set_send_buffer_size(limits::UDP_BUFFER)?;
+    super::prepare(&socket, bind, may_appear_later)?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// A socket that receives; its receiving task ends with it.
 pub(super) struct UdpListener {
     socket: Arc<UdpSocket>,
     counters: Arc<Counters>,
@@ -31,22 +41,17 @@ impl Drop for UdpListener {
 }
 
 impl UdpListener {
-    pub(super) fn bind(
+    /// Begins to receive.
+    pub(super) fn receive(
         listener: ListenerId,
-        bind: SocketAddr,
-        may_appear_later: bool,
+        socket: UdpSocket,
         events: &mpsc::Sender<TransportEvent>,
         counters: &Arc<Counters>,
-    ) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(bind), Type::DGRAM, Some(Protocol::UDP))?;
-        // Beyond the system's limit the kernel gives what it may; either is enough to start.
-        socket.set_recv_buffer_size(limits::UDP_BUFFER)?;
-        socket.set_send_buffer_size(limits::UDP_BUFFER)?;
-        super::prepare(&socket, bind, may_appear_later)?;
-        let socket = Arc::new(UdpSocket::from_std(socket.into())?);
+    ) -> Self {
+        let socket = Arc::new(socket);
         let receiver =
             tokio::spawn(receive(listener, socket.clone(), events.clone(), counters.clone())).abort_handle();
-        Ok(Self { socket, counters: counters.clone(), receiver })
+        Self { socket, counters: counters.clone(), receiver }
     }
 
     /// Hands a datagram to the kernel. False if it says that the datagram will never arrive.
