@@ -49,6 +49,8 @@ pub struct StreamFramer {
     buffer: BytesMut,
     /// Bytes of the unfinished message's header section that have been looked at; always the start of a line.
     scanned: usize,
+    /// Bytes behind `scanned` that hold no line end, so that a line that arrives byte by byte is searched once.
+    searched: usize,
     lengths: Lengths,
     /// Where the message ends, once its header section is complete.
     end: Option<usize>,
@@ -131,6 +133,7 @@ impl StreamFramer {
             [] | [b'\r'] => Ok(None),
             [b'\r', b'\n', ..] => {
                 let _ = self.buffer.split_to(2);
+                self.searched = 0;
                 self.half_ping = !self.half_ping;
                 Ok(Some(if self.half_ping { Frame::Pong } else { Frame::Ping }))
             }
@@ -142,9 +145,21 @@ impl StreamFramer {
         }
     }
 
+    /// Length of the next line, once its end is there.
+    fn line_end(&mut self) -> Option<usize> {
+        let rest = self.buffer.get(self.scanned..)?;
+        match rest.get(self.searched..).and_then(|unseen| memchr(b'\n', unseen)) {
+            Some(n) => Some(std::mem::take(&mut self.searched) + n),
+            None => {
+                self.searched = rest.len();
+                None
+            }
+        }
+    }
+
     /// Looks at every complete line that was not looked at yet.
     fn scan_headers(&mut self) -> Result<(), FrameError> {
-        while let Some(n) = self.buffer.get(self.scanned..).and_then(|rest| memchr(b'\n', rest)) {
+        while let Some(n) = self.line_end() {
             let line = &self.buffer[self.scanned..self.scanned + n];
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             let first_line = self.scanned == 0;
