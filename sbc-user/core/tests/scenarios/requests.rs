@@ -1,0 +1,146 @@
+//! Requests that are not about the session.
+
+use sbc_core::Input;
+use sbc_core::command::{CallState, Command};
+use sbc_core::flow::{Flow, Transport};
+use sbc_core::id::ListenerId;
+
+use crate::pair::Pair;
+use crate::{answer, offer};
+
+#[test]
+fn info_and_options_inside_the_dialog_are_relayed() {
+    let mut pair = Pair::new();
+    pair.basic_call();
+    let dtmf = "Signal=5\r\nDuration=160\r\n";
+    pair.a.in_dialog("INFO", Some(("application/dtmf-relay", dtmf)), "X-Trace: a  b\r\n");
+    pair.b.in_dialog("OPTIONS", None, "");
+    pair.run_ms(100);
+    let info = pair.b.last("INFO", 0);
+    assert_eq!(info.body(), dtmf);
+    assert_eq!(info.header("Content-Type").unwrap(), "application/dtmf-relay");
+    assert!(info.text.contains("\r\nX-Trace: a  b\r\n"));
+    assert_eq!((pair.a.count("INFO", 200), pair.b.count("OPTIONS", 200)), (1, 1));
+    pair.a.bye();
+    pair.assert_nothing_left(1);
+}
+
+/// The ACK repeats the number of its INVITE, whatever was sent since.
+#[test]
+fn info_while_a_change_is_pending() {
+    let mut pair = Pair::new();
+    pair.basic_call();
+    pair.a.reinvite(Some(&offer()));
+    pair.run_ms(50);
+    pair.a.in_dialog("INFO", None, "");
+    pair.run_ms(50);
+    pair.b.respond(200, Some(&answer()));
+    pair.b.invite_done();
+    pair.run_ms(100);
+    let number = |text: &str| crate::pair::ua::cseq_of(text).0;
+    assert_eq!(number(&pair.b.last("ACK", 0).text), number(&pair.b.last("INVITE", 0).text));
+    assert_eq!(pair.b.last("INFO", 0).header("Max-Forwards").unwrap(), "69");
+    pair.a.bye();
+    pair.assert_nothing_left(1);
+}
+
+/// Who knows the identifiers of a dialog but is another trunk gets nowhere.
+#[test]
+fn a_dialog_belongs_to_its_trunk() {
+    let mut pair = Pair::new();
+    pair.basic_call();
+    pair.a.bye();
+    let bye: Vec<u8> = pair.a.outbox.pop_front().unwrap();
+    let flow = Flow { listener: ListenerId(1), transport: Transport::Udp, remote: pair.b.addr, conn: None };
+    pair.input(Input::Datagram { flow, bytes: &bye });
+    assert_eq!(pair.counter("no_such_dialog"), 1);
+    assert_eq!(pair.calls()[0].state, CallState::Answered);
+    pair.command(Command::HangUpAll);
+    pair.assert_nothing_left(1);
+}
+
+#[test]
+fn an_invite_that_comes_by_two_ways_is_one_call() {
+    let mut pair = Pair::new();
+    pair.a.invite("bob", Some(&offer()));
+    let copy = pair.a.sent.last().unwrap().replace("branch=z9hG4bK", "branch=z9hG4bKother");
+    pair.a.raw(&copy);
+    pair.run_ms(100);
+    assert_eq!((pair.calls().len(), pair.counter("loop")), (1, 1));
+    pair.b.respond(486, None);
+    pair.assert_nothing_left(1);
+}
+
+#[test]
+fn requests_outside_of_a_dialog() {
+    let mut pair = Pair::new();
+    for (method, status) in [
+        ("OPTIONS", 200),
+        ("REGISTER", 405),
+        ("SUBSCRIBE", 405),
+        ("INFO", 481),
+        ("BYE", 481),
+        ("MESSAGE", 405),
+    ] {
+        pair.a.outside(method, "");
+        pair.run_ms(100);
+        assert_eq!(pair.a.count(method, status), 1, "{method}");
+    }
+    assert!(pair.a.last("OPTIONS", 200).header("Allow").unwrap().contains("INVITE"));
+    assert!(pair.a.last("REGISTER", 405).header("Allow").is_some());
+    assert!(pair.to_b.is_empty());
+    pair.assert_nothing_left(0);
+}
+
+#[test]
+fn an_unknown_method_is_not_implemented() {
+    let mut pair = Pair::new();
+    let flow = Flow { listener: ListenerId(0), transport: Transport::Udp, remote: pair.a.addr, conn: None };
+    let request = "FROBNICATE sip:x@203.0.113.1 SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.10:5060;branch=z9hG4bKx\r\n\
+                   From: <sip:a@h>;tag=1\r\nTo: <sip:x@203.0.113.1>\r\nCall-ID: f\r\nCSeq: 1 FROBNICATE\r\n\
+                   Content-Length: 0\r\n\r\n";
+    pair.input(Input::Datagram { flow, bytes: request.as_bytes() });
+    assert!(pair.to_a[0].starts_with("SIP/2.0 501 "), "{}", pair.to_a[0]);
+}
+
+#[test]
+fn hops_extensions_and_loops() {
+    let mut pair = Pair::new();
+    pair.a.extra = "Require: 100rel\r\n".into();
+    pair.a.invite("bob", Some(&offer()));
+    pair.run_ms(100);
+    assert_eq!(pair.a.last("INVITE", 420).header("Unsupported").unwrap(), "100rel");
+    pair.a.extra = String::new();
+    pair.a.invite("bob", Some(&offer()));
+    let text = pair.a.sent.last().unwrap().replace("Max-Forwards: 70", "Max-Forwards: 0");
+    pair.a.outbox.clear();
+    pair.a.raw(&text);
+    pair.run_ms(100);
+    assert_eq!(pair.a.count("INVITE", 483), 1);
+    pair.settle();
+    // What we send to B comes back from B.
+    pair.a.invite("bob", Some(&offer()));
+    pair.run_ms(100);
+    let invite = pair.b.last("INVITE", 0).text.clone();
+    assert_eq!(pair.b.last("INVITE", 0).header("Max-Forwards").unwrap(), "69");
+    pair.b.raw(&invite.replace("z9hG4bK", "z9hG4bK-proxy\r\nVia: SIP/2.0/UDP 10.9.0.1:5060;branch=z9hG4bK"));
+    pair.run_ms(100);
+    assert_eq!(pair.counter("loop"), 1);
+    pair.b.respond(486, None);
+    pair.assert_nothing_left(1);
+}
+
+#[test]
+fn an_old_cseq_is_refused() {
+    let mut pair = Pair::new();
+    pair.basic_call();
+    pair.a.in_dialog("INFO", None, "");
+    pair.run_ms(100);
+    let old = pair.a.sent.iter().rev().find(|text| text.starts_with("INFO")).unwrap().clone();
+    pair.a.raw(&old.replace("CSeq: 2 INFO", "CSeq: 1 INFO").replace(";branch=z9hG4bK", ";branch=z9hG4bKold"));
+    pair.run_ms(100);
+    assert_eq!(pair.a.count("INFO", 500), 1);
+    assert_eq!(pair.b.count("INFO", 0), 1);
+    pair.a.bye();
+    pair.assert_nothing_left(1);
+}

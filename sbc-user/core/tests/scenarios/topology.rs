@@ -1,0 +1,72 @@
+//! Nothing of one side shows on the other.
+
+use crate::pair::ua::OnUpdate;
+use crate::pair::{Pair, Setup};
+use crate::{answer, assert_hidden, offer};
+
+#[test]
+fn topology_is_hidden() {
+    let mut pair = Pair::new();
+    pair.a.extra = "P-Asserted-Identity: \"Alice\" <sip:+331@carrier.example;user=phone>, <tel:+331>\r\n\
+                    Diversion: <sip:+332@198.51.100.77:5060;transport=udp>;reason=unconditional\r\n\
+                    History-Info: <sip:bob@carrier.example?Reason=SIP%3Bcause%3D302>;index=1\r\n\
+                    Record-Route: <sip:198.51.100.10;lr>\r\n\
+                    X-Carrier: kept  as: it is\r\n\
+                    X-Trunk-Host: gw7.carrier.example\r\n\
+                    P-Charging-Vector: icid-value=1;icid-generated-at=198.51.100.9\r\n\
+                    Call-Info: <http://198.51.100.9/pic.png>;purpose=icon\r\n\
+                    Warning: 399 carrier.example \"hello\"\r\n"
+        .into();
+    pair.basic_call();
+    let invite = pair.b.last("INVITE", 0);
+    assert!(invite.text.contains("\r\nX-Carrier: kept  as: it is\r\n"));
+    assert_eq!(
+        invite.header("P-Asserted-Identity").unwrap(),
+        "\"Alice\" <sip:+331@10.9.0.1;user=phone>, <tel:+331>"
+    );
+    assert_eq!(invite.header("Diversion").unwrap(), "<sip:+332@10.9.0.1>;reason=unconditional");
+    assert_eq!(invite.header("X-Trunk-Host"), None);
+    assert_eq!(invite.header("From").unwrap().split(';').next().unwrap(), "<sip:alice@10.9.0.1>");
+    assert!(invite.text.starts_with("INVITE sip:bob@10.9.0.20:5060 SIP/2.0\r\n"));
+    assert_eq!(pair.counter("header_hidden"), 1);
+    pair.a.in_dialog("INFO", Some(("text/plain", "x")), "");
+    pair.b.in_dialog("OPTIONS", None, "");
+    pair.a.on_update = OnUpdate::Answer(offer());
+    pair.run_ms(100);
+    pair.b.reinvite(Some(&answer()));
+    pair.run_ms(200);
+    pair.b.bye();
+    pair.assert_nothing_left(1);
+    assert_hidden(&pair);
+}
+
+#[test]
+fn refusals_hide_topology_too() {
+    for status in [302, 404, 407, 488, 503] {
+        let mut pair = Pair::new();
+        pair.a.invite("bob", Some(&offer()));
+        pair.run_ms(100);
+        let extra = "Warning: 370 pbx.internal:5060 \"no bandwidth\"\r\nWWW-Authenticate: Digest realm=\"pbx.internal\"\r\n\
+                     X-Where: at 10.9.0.20, there\r\n";
+        pair.b.respond_as(status, None, "refused", extra);
+        pair.run_ms(100);
+        pair.assert_nothing_left(1);
+        assert_hidden(&pair);
+        assert!(
+            pair.to_a.iter().any(|message| message.contains("Warning: 370 203.0.113.1 \"no bandwidth\""))
+        );
+    }
+}
+
+#[test]
+fn without_hiding_names_pass() {
+    let mut pair = Pair::with(Setup { hide: false, ..Setup::default() });
+    pair.a.extra = "P-Asserted-Identity: <sip:+331@carrier.example>\r\n".into();
+    pair.basic_call();
+    let invite = pair.b.last("INVITE", 0);
+    assert!(invite.header("From").unwrap().starts_with("<sip:alice@carrier.example>"));
+    assert_eq!(invite.header("P-Asserted-Identity").unwrap(), "<sip:+331@carrier.example>");
+    assert_ne!(invite.header("Call-ID").unwrap(), pair.a.call_id);
+    pair.a.bye();
+    pair.assert_nothing_left(1);
+}
