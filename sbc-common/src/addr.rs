@@ -51,21 +51,10 @@ impl Endpoint {
     }
 }
 
-/// The key of our media addresses: the same address may exist on several interfaces and VLANs.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct AddressKey {
-    /// The interface that the frame arrived on.
-    pub ifindex: u32,
-    /// The VLAN id of the frame's tag; 0 for an untagged frame.
-    pub vlan: u16,
-    /// Always zero.
-    pub unused: [u8; 2],
-    /// The address, network order.
-    pub address: [u8; 4],
-}
-
 /// One of our media addresses. Its index in the table is the address slot, the upper half of a flow's index.
+///
+/// The same address may exist on several interfaces and VLANs. The program looks through the table in order: for the
+/// few entries that there are this costs a tenth of a hash lookup.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct AddressSlot {
@@ -79,8 +68,9 @@ pub struct AddressSlot {
     pub ifindex: u32,
     /// The VLAN id that the address is on; 0 for none.
     pub vlan: u16,
-    /// Always zero.
-    pub unused: [u8; 2],
+    /// The entry's own index. The program takes it from here: an index that it counted itself would make the
+    /// verifier follow the rest of the program once for every entry.
+    pub slot: u16,
 }
 
 #[cfg(test)]
@@ -92,16 +82,6 @@ mod tests {
     fn layout_is_locked() {
         assert_eq!((size_of::<Endpoint>(), align_of::<Endpoint>()), (8, 8));
         assert_eq!((offset_of!(Endpoint, address), offset_of!(Endpoint, port)), (0, 4));
-        assert_eq!((size_of::<AddressKey>(), align_of::<AddressKey>()), (12, 4));
-        assert_eq!(
-            (
-                offset_of!(AddressKey, ifindex),
-                offset_of!(AddressKey, vlan),
-                offset_of!(AddressKey, unused),
-                offset_of!(AddressKey, address)
-            ),
-            (0, 4, 6, 8)
-        );
         assert_eq!((size_of::<AddressSlot>(), align_of::<AddressSlot>()), (16, 4));
         assert_eq!(
             (
@@ -110,7 +90,7 @@ mod tests {
                 offset_of!(AddressSlot, port_max),
                 offset_of!(AddressSlot, ifindex),
                 offset_of!(AddressSlot, vlan),
-                offset_of!(AddressSlot, unused)
+                offset_of!(AddressSlot, slot)
             ),
             (0, 4, 6, 8, 12, 14)
         );

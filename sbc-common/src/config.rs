@@ -10,11 +10,17 @@ pub struct Config {
     /// none. A wrong one is counted: usually the sender is a virtual interface that left it to hardware that is not
     /// there.
     pub verify_one_in: u32,
+    /// Entries of `ADDRESSES` to look through; unused ones among them have no interface.
+    pub address_slots: u32,
+    /// Always zero.
+    pub unused: [u8; 4],
 }
 
 impl Config {
     /// This layout, and a check that costs nothing to speak of.
-    pub const DEFAULT: Self = Self { abi: crate::limits::ABI, verify_one_in: 1024 };
+    pub const fn new(address_slots: u32) -> Self {
+        Self { abi: crate::limits::ABI, verify_one_in: 1024, address_slots, unused: [0; 4] }
+    }
 }
 
 #[cfg(test)]
@@ -24,8 +30,16 @@ mod tests {
 
     #[test]
     fn layout_is_locked() {
-        assert_eq!(size_of::<Config>(), 8);
-        assert_eq!((offset_of!(Config, abi), offset_of!(Config, verify_one_in)), (0, 4));
-        assert!(Config::DEFAULT.verify_one_in.is_power_of_two());
+        assert_eq!(size_of::<Config>(), 16);
+        assert_eq!(
+            (
+                offset_of!(Config, abi),
+                offset_of!(Config, verify_one_in),
+                offset_of!(Config, address_slots),
+                offset_of!(Config, unused)
+            ),
+            (0, 4, 8, 12)
+        );
+        assert!(Config::new(1).verify_one_in.is_power_of_two());
     }
 }

@@ -259,7 +259,7 @@ pub struct FlowSlot {
     pub learned_destination: Learned,
     /// Daemon: index of the slot for the other direction; its port and address are what packets leave from.
     pub partner: u32,
-    /// Kernel: when the last packet was forwarded, in [`TICK_NS`]; wraps after 52 days.
+    /// Kernel: when the last packet was forwarded, in [`TICK_NS`]; up to a timer interrupt late, wraps after 52 days.
     pub last_seen: u32,
     /// Kernel: packets forwarded since the slot exists. Never reset: a reader takes differences.
     pub packets: u64,

@@ -4,8 +4,6 @@
 pub const FLOWS: &str = "FLOWS";
 /// Next hops: array of [`crate::next_hop::NextHop`].
 pub const NEXT_HOPS: &str = "NEXT_HOPS";
-/// Our media addresses: hash from [`crate::addr::AddressKey`] to the address slot (`u32`).
-pub const ADDRESS_KEYS: &str = "ADDRESS_KEYS";
 /// Our media addresses: array of [`crate::addr::AddressSlot`], indexed by address slot.
 pub const ADDRESSES: &str = "ADDRESSES";
 /// Egress interfaces: device hash, from interface index to interface index.
@@ -18,7 +16,7 @@ pub const EVENTS: &str = "EVENTS";
 pub const CONFIG: &str = "CONFIG";
 
 /// Every map of the object.
-pub const MAPS: [&str; 8] = [FLOWS, NEXT_HOPS, ADDRESS_KEYS, ADDRESSES, DEVICES, COUNTERS, EVENTS, CONFIG];
+pub const MAPS: [&str; 7] = [FLOWS, NEXT_HOPS, ADDRESSES, DEVICES, COUNTERS, EVENTS, CONFIG];
 
 /// The XDP program.
 pub const PROGRAM: &str = "sbc";

@@ -2,13 +2,11 @@
 //!
 //! `FlowSlot` is not among them (its state is an enum): userspace reads it as words, see `FlowSlot::from_words`.
 
-use crate::addr::{AddressKey, AddressSlot};
+use crate::addr::AddressSlot;
 use crate::config::Config;
 use crate::next_hop::NextHop;
 
 // SAFETY: `repr(C)`, integers and byte arrays only, no padding (their tests compare size and field sizes).
-unsafe impl aya::Pod for AddressKey {}
-// SAFETY: as above.
 unsafe impl aya::Pod for AddressSlot {}
 // SAFETY: as above.
 unsafe impl aya::Pod for NextHop {}

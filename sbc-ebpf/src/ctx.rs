@@ -4,9 +4,11 @@
 //! verifier allows it where the machine does, while the compiler would split an unaligned access into bytes. A slot
 //! is shared with other CPUs and with the daemon, so every access to it is one whole word.
 
-use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_xdp_adjust_head};
+use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
 use aya_ebpf::programs::XdpContext;
-use sbc_common::flow::{FlowSlot, TICK_SHIFT};
+use sbc_common::flow::FlowSlot;
+
+use crate::clock;
 
 /// The frame, as two addresses that the verifier follows.
 #[derive(Clone, Copy)]
@@ -200,11 +202,8 @@ impl Slot {
     pub fn forwarded(&self, payload_bytes: u64) {
         self.add::<{ FlowSlot::PACKETS }>(1);
         self.add::<{ FlowSlot::BYTES }>(payload_bytes);
-        // SAFETY: the helper takes nothing; the field is the second half of its word.
-        unsafe {
-            let ticks = (bpf_ktime_get_coarse_ns() >> TICK_SHIFT) as u32;
-            self.0.add(FlowSlot::PARTNER).cast::<u32>().add(1).write_volatile(ticks);
-        }
+        // SAFETY: as above; the field is the second half of its word.
+        unsafe { self.0.add(FlowSlot::PARTNER).cast::<u32>().add(1).write_volatile(clock::ticks()) };
     }
 
     /// Adds to a word, exactly, whichever CPUs the flow's packets arrive on.

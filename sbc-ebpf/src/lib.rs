@@ -7,6 +7,7 @@
 #![no_std]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+pub mod clock;
 pub mod ctx;
 pub mod emit;
 pub mod l2;

@@ -1,8 +1,8 @@
 //! The maps, and nothing else. BTF definitions, so that `bpftool map dump` prints named fields.
 
-use aya_ebpf::btf_maps::{Array, DevMapHash, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::btf_maps::{Array, DevMapHash, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
-use sbc_common::addr::{AddressKey, AddressSlot};
+use sbc_common::addr::AddressSlot;
 use sbc_common::config::Config;
 use sbc_common::flow::FlowSlot;
 use sbc_common::next_hop::NextHop;
@@ -18,10 +18,6 @@ pub static FLOWS: Array<FlowSlot, { limits::PORTS_PER_ADDRESS as usize }, MMAPAB
 /// Next hops.
 #[btf_map]
 pub static NEXT_HOPS: Array<NextHop, { limits::NEXT_HOPS as usize }> = Array::new();
-
-/// From interface, VLAN and address to the address slot.
-#[btf_map]
-pub static ADDRESS_KEYS: HashMap<AddressKey, u32, { limits::ADDRESS_SLOTS as usize }> = HashMap::new();
 
 /// Our media addresses by address slot.
 #[btf_map]

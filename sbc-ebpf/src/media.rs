@@ -3,15 +3,15 @@
 mod v4_to_v4;
 
 use aya_ebpf::programs::XdpContext;
-use sbc_common::addr::{AddressKey, Endpoint};
-use sbc_common::checksum;
+use sbc_common::addr::{AddressSlot, Endpoint};
 use sbc_common::counter::Counter;
 use sbc_common::event::LatchedRecord;
 use sbc_common::flow::{FlowHead, FlowSlot, FlowState, Learned, SlotIndex, Target};
 use sbc_common::rtp::{self, MediaError};
+use sbc_common::{checksum, limits};
 
 use crate::ctx::{Frame, Slot};
-use crate::maps::{ADDRESS_KEYS, ADDRESSES, CONFIG, FLOWS};
+use crate::maps::{ADDRESSES, CONFIG, FLOWS};
 use crate::outcome::{DropReason, Outcome, PassReason};
 use crate::parse::{Datagram, IPV4_BYTES, UDP_BYTES};
 use crate::{emit, l2, parse};
@@ -52,19 +52,30 @@ fn try_relay(ctx: &XdpContext) -> Result<Outcome, Outcome> {
 /// The slot of the packet's destination, if that is a media port of ours.
 #[inline(always)]
 fn media_port(ctx: &XdpContext, datagram: &Datagram) -> Result<SlotIndex, PassReason> {
-    let key = AddressKey {
-        ifindex: ctx.ingress_ifindex() as u32,
-        vlan: datagram.vlan,
-        unused: [0; 2],
-        address: datagram.destination_address.to_ne_bytes(),
-    };
-    // SAFETY: the daemon replaces entries as whole words of four bytes, and this is one.
-    let address_slot = unsafe { ADDRESS_KEYS.get(key) }.ok_or(PassReason::NotOurAddress)?;
-    let address = ADDRESSES.get(*address_slot).ok_or(PassReason::NotOurAddress)?;
+    let address = our_address(ctx.ingress_ifindex() as u32, datagram).ok_or(PassReason::NotOurAddress)?;
     if datagram.destination_port < address.port_min || datagram.destination_port > address.port_max {
         return Err(PassReason::NotMediaPort);
     }
-    Ok(SlotIndex::new(*address_slot as u16, datagram.destination_port))
+    Ok(SlotIndex::new(address.slot, datagram.destination_port))
+}
+
+/// The entry of the packet's destination address on the interface and VLAN that it arrived on.
+#[inline(always)]
+fn our_address(ifindex: u32, datagram: &Datagram) -> Option<&'static AddressSlot> {
+    let slots = CONFIG.get(0)?.address_slots;
+    for slot in 0..limits::ADDRESS_SLOTS {
+        if slot >= slots {
+            break;
+        }
+        let address = ADDRESSES.get(slot)?;
+        if u32::from_ne_bytes(address.address) == datagram.destination_address
+            && address.ifindex == ifindex
+            && address.vlan == datagram.vlan
+        {
+            return Some(address);
+        }
+    }
+    None
 }
 
 /// The announced lengths nest: UDP in IP in the frame. The frame may be padded.

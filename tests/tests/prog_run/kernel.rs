@@ -1,10 +1,10 @@
 //! The program in the kernel, with maps of its own that nothing pins, run over single packets.
 
 use aya::maps::xdp::DevMapHash;
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
-use sbc_common::addr::{AddressKey, AddressSlot};
+use sbc_common::addr::AddressSlot;
 use sbc_common::config::Config;
 use sbc_common::counter::Counter;
 use sbc_common::event::Event;
@@ -34,7 +34,6 @@ pub(crate) struct Kernel {
     /// The kernel's number of the map of flows.
     pub(crate) flows_id: u32,
     pub(crate) next_hops: Array<MapData, NextHop>,
-    pub(crate) keys: HashMap<MapData, AddressKey, u32>,
     pub(crate) addresses: Array<MapData, AddressSlot>,
     pub(crate) config: Array<MapData, Config>,
     counters: PerCpuArray<MapData, u64>,
@@ -72,7 +71,7 @@ impl Kernel {
         let mut devices = DevMapHash::try_from(ebpf.take_map(names::DEVICES).unwrap()).unwrap();
         devices.insert(OTHER, INGRESS, None, 0).unwrap();
         let mut config: Array<_, Config> = take(&mut ebpf, names::CONFIG);
-        config.set(0, Config { verify_one_in: 1, ..Config::DEFAULT }, 0).unwrap();
+        config.set(0, Config { verify_one_in: 1, ..Config::new(address_slots) }, 0).unwrap();
         let flows_id = match ebpf.map(names::FLOWS) {
             Some(Map::Array(map)) => map.info().unwrap().id(),
             other => panic!("FLOWS is {other:?}"),
@@ -81,7 +80,6 @@ impl Kernel {
             flows_id,
             flows: take(&mut ebpf, names::FLOWS),
             next_hops: take(&mut ebpf, names::NEXT_HOPS),
-            keys: HashMap::try_from(ebpf.take_map(names::ADDRESS_KEYS).unwrap()).unwrap(),
             addresses: take(&mut ebpf, names::ADDRESSES),
             config,
             counters: PerCpuArray::try_from(ebpf.take_map(names::COUNTERS).unwrap()).unwrap(),

@@ -1,6 +1,7 @@
 //! The packet table: one row per way that a packet can go, and a check that no numbered outcome is missing.
 
 use sbc_common::addr::Endpoint;
+use sbc_common::config::Config;
 use sbc_common::counter::Counter::{self, *};
 use sbc_common::flow::{FlowState, Learned, SlotIndex, Target};
 
@@ -425,7 +426,7 @@ fn checksums_are_verified_as_often_as_configured() {
     let wrong = Packet { udp_checksum: UdpChecksum::Wrong, ..from_outside() }.bytes();
     for (verify_one_in, expected) in [(0, 0), (1, 8), (4, 2), (8, 1)] {
         kernel.install_call();
-        kernel.config.set(0, sbc_common::config::Config { abi: 0, verify_one_in }, 0).unwrap();
+        kernel.config.set(0, Config { verify_one_in, ..Config::new(ADDRESS_SLOTS) }, 0).unwrap();
         let found = (0..8).filter(|_| kernel.run(&wrong).counted.contains(&BadChecksum)).count();
         assert_eq!(found, expected, "one in {verify_one_in}");
     }

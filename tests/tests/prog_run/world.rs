@@ -5,7 +5,7 @@
 //!                                   ╚═╝
 //! ```
 
-use sbc_common::addr::{AddressKey, AddressSlot, Endpoint};
+use sbc_common::addr::{AddressSlot, Endpoint};
 use sbc_common::flow::{FlowHead, FlowSlot, FlowState, MediaKind, SlotIndex, Target};
 use sbc_common::next_hop::NextHop;
 
@@ -56,11 +56,9 @@ impl Kernel {
     pub(crate) fn with_call(test: &str) -> Option<Self> {
         let mut kernel = Self::load(test, ADDRESS_SLOTS)?;
         for (slot, address, vlan) in [(0, OUTSIDE, 0), (1, INSIDE, 0), (2, OUTSIDE, VLAN)] {
-            let key = AddressKey { ifindex: INGRESS, vlan, unused: [0; 2], address };
             let (port_min, port_max) = PORTS;
-            let entry = AddressSlot { address, port_min, port_max, ifindex: INGRESS, vlan, unused: [0; 2] };
-            kernel.keys.insert(key, slot, 0).unwrap();
-            kernel.addresses.set(slot, entry, 0).unwrap();
+            let entry = AddressSlot { address, port_min, port_max, ifindex: INGRESS, vlan, slot };
+            kernel.addresses.set(u32::from(slot), entry, 0).unwrap();
         }
         for (index, ifindex, vlan, mtu) in [
             (BACK, INGRESS, 0, 1500),

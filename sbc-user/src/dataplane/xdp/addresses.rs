@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 
-use sbc_common::addr::{AddressKey, AddressSlot};
+use sbc_common::addr::AddressSlot;
 use sbc_common::names;
 
 use super::error::StartError;
@@ -97,12 +97,8 @@ pub(crate) fn write(kernel: &mut Kernel, served: &[Placed]) -> Result<HashMap<Ip
         }
     }
     // What is no longer ours goes first, so that no packet finds a slot that is being given to another address.
-    let failed_keys = |error| StartError::map(names::ADDRESS_KEYS, error);
-    let old: Vec<AddressKey> = kernel.address_keys.keys().collect::<Result<_, _>>().map_err(failed_keys)?;
-    for key in old {
-        if !slots.contains_key(&(key.ifindex, key.vlan, Ipv4Addr::from(key.address))) {
-            kernel.address_keys.remove(&key).map_err(failed_keys)?;
-        }
+    for slot in &free {
+        kernel.addresses.set(*slot, AddressSlot::default(), 0).map_err(failed)?;
     }
     let mut free = free.into_iter();
     for (key, placed) in &wanted {
@@ -121,14 +117,10 @@ pub(crate) fn write(kernel: &mut Kernel, served: &[Placed]) -> Result<HashMap<Ip
             port_max: *placed.ports.end(),
             ifindex,
             vlan,
-            unused: [0; 2],
+            // Fits: there are at most 64 slots.
+            slot: slot as u16,
         };
         kernel.addresses.set(slot, entry, 0).map_err(failed)?;
-        let key = AddressKey { ifindex, vlan, unused: [0; 2], address: address.octets() };
-        kernel.address_keys.insert(key, slot, 0).map_err(failed_keys)?;
-    }
-    for slot in free {
-        kernel.addresses.set(slot, AddressSlot::default(), 0).map_err(failed)?;
     }
     // Fits: there are at most 64 slots.
     Ok(slots.into_iter().map(|((_, _, address), slot)| (address, slot as u16)).collect())

@@ -9,12 +9,12 @@ use std::fs;
 use std::os::fd::AsFd;
 
 use aya::maps::xdp::DevMapHash;
-use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray, RingBuf};
+use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray, RingBuf};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{ProgramError, Xdp as Program, loaded_programs};
 use aya::{Ebpf, EbpfLoader};
-use sbc_common::addr::{AddressKey, AddressSlot};
+use sbc_common::addr::AddressSlot;
 use sbc_common::config::Config;
 use sbc_common::limits;
 use sbc_common::names;
@@ -40,7 +40,6 @@ pub(crate) struct Kernel {
     pub(crate) address_slots: u32,
     pub(crate) next_hops: Array<MapData, NextHop>,
     pub(crate) addresses: Array<MapData, AddressSlot>,
-    pub(crate) address_keys: HashMap<MapData, AddressKey, u32>,
     pub(crate) devices: DevMapHash<MapData>,
     pub(crate) counters: PerCpuArray<MapData, u64>,
     pub(crate) events: RingBuf<MapData>,
@@ -99,11 +98,12 @@ impl Kernel {
         let flows = FlowTable::map(flows.fd().as_fd(), slots)
             .map_err(|source| StartError::Network { what: "the table of flows", source })?;
         let mut config = take::<Array<MapData, Config>>(&mut ebpf, names::CONFIG)?;
-        config.set(0, Config::DEFAULT, 0).map_err(|error| StartError::map(names::CONFIG, error))?;
+        config
+            .set(0, Config::new(address_slots), 0)
+            .map_err(|error| StartError::map(names::CONFIG, error))?;
         Ok(Self {
             next_hops: take(&mut ebpf, names::NEXT_HOPS)?,
             addresses: take(&mut ebpf, names::ADDRESSES)?,
-            address_keys: take(&mut ebpf, names::ADDRESS_KEYS)?,
             devices: take(&mut ebpf, names::DEVICES)?,
             counters: take(&mut ebpf, names::COUNTERS)?,
             events: take(&mut ebpf, names::EVENTS)?,
