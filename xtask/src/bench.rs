@@ -1,8 +1,10 @@
 //! `cargo xtask bench`: builds a bench in release mode and passes its result through.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
+use crate::build_ebpf;
 use crate::run::cargo;
+use crate::setup::HostCannot;
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -31,6 +33,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut command = cargo(&["run", "--quiet", "--release", "--package", "sbc-bench", "--bin", name, "--"]);
     if arguments.json {
         command.arg("--json");
+    }
+    if matches!(arguments.bench, Bench::Dataplane) {
+        if !sbc_tests::is_root() {
+            bail!(HostCannot("namespaces and kernel programs need root".into()));
+        }
+        let objects = build_ebpf::build()?;
+        command.env("SBC_EBPF_OBJECT", objects.sbc).env("SBC_BENCH_OBJECT", objects.bench);
     }
     crate::run::run(&mut command)
 }

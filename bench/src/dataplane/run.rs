@@ -1,0 +1,50 @@
+//! Nanoseconds per packet by `BPF_PROG_TEST_RUN`, every packet of another flow, so that the cache misses of a real
+//! load are in it.
+
+use anyhow::{Result, ensure};
+use aya::programs::{TestRun, TestRunOptions};
+use sbc_common::counter::Counter;
+
+use super::FRAME_BYTES;
+use super::kernel::{Loaded, object};
+
+const RUNS: u32 = 2_000_000;
+/// Turns; the fastest counts, since whatever else the machine does only adds.
+const TURNS: usize = 5;
+/// A test run's packets arrive on the loopback; behind the key of the egress stands the loopback again.
+const LOOPBACK: u32 = 1;
+const EGRESS: u32 = 77;
+
+/// What a packet costs.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    /// Choosing a flow, writing its headers and relaying the packet.
+    pub with_wrapper_ns: u64,
+    /// Choosing and writing alone.
+    pub wrapper_ns: u64,
+}
+
+/// Measures with a number of flows.
+///
+/// # Errors
+/// If the kernel refuses something, or a packet was not forwarded.
+pub fn cost(flows: u32) -> Result<Cost> {
+    let mut bench = Loaded::new(&object("SBC_BENCH_OBJECT")?, flows, &[("FLOW_COUNT", flows)])?;
+    bench.install(flows, LOOPBACK, EGRESS, LOOPBACK)?;
+    let mut best = [u64::MAX; 2];
+    for _ in 0..TURNS {
+        for (best, program) in best.iter_mut().zip(["pick_and_relay", "pick"]) {
+            let run = bench.program(program)?.test_run(TestRunOptions {
+                data_in: Some(&[0; FRAME_BYTES]),
+                repeat: RUNS,
+                ..TestRunOptions::new()
+            })?;
+            *best = u64::try_from(run.duration.as_nanos())?.min(*best);
+        }
+    }
+    let forwarded = bench.counted(Counter::ForwardOther.number())?;
+    let expected = u64::from(RUNS) * TURNS as u64;
+    ensure!(forwarded == expected, "{forwarded} of {expected} packets were forwarded");
+    let [with_wrapper_ns, wrapper_ns] = best;
+    Ok(Cost { with_wrapper_ns, wrapper_ns })
+}
