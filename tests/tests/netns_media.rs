@@ -578,6 +578,9 @@ fn a_program_of_somebody_else_is_refused() {
         let StartError::ForeignProgram { interface, id, name } = &refused else { panic!("{refused}") };
         assert_eq!((interface.as_str(), id.to_string(), name.as_str()), ("out0", program, "sbc"));
         assert!(refused.to_string().contains("bpftool net show dev out0"), "{refused}");
+        let surveyed = Planes::survey(&other).err().unwrap();
+        assert_eq!(surveyed.to_string(), refused.to_string());
+        assert_eq!(Planes::survey(&world.config()).unwrap().addresses, border.planes.report().addresses);
         assert!(!Path::new("/sys/fs/bpf/sbc").join(&other.instance).exists(), "a refusal leaves no pins");
         border.planes.stop().unwrap();
     });

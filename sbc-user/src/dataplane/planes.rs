@@ -73,7 +73,7 @@ impl Planes {
             (kernel, StartReport { addresses, no_kernel: None })
         } else {
             let reason = no_kernel(config).unwrap_or_default();
-            let mut addresses = Xdp::survey(&config.media)?;
+            let mut addresses = Xdp::locate(&config.media)?;
             for address in &mut addresses {
                 address.relay_reason.get_or_insert_with(|| reason.clone());
             }
@@ -92,9 +92,16 @@ impl Planes {
     /// What `start` would find, as far as that can be told without changing anything.
     ///
     /// # Errors
-    /// If the kernel does not tell its interfaces.
+    /// What `start` would refuse, as far as it shows.
     pub fn survey(config: &PlanesConfig) -> Result<StartReport, StartError> {
-        Ok(StartReport { addresses: Xdp::survey(&config.media)?, no_kernel: no_kernel(config) })
+        xdp::check_instance(&config.instance)?;
+        let no_kernel = no_kernel(config);
+        let addresses = if no_kernel.is_some() {
+            Xdp::locate(&config.media)?
+        } else {
+            Xdp::survey(&config.instance, &config.media)?
+        };
+        Ok(StartReport { addresses, no_kernel })
     }
 
     /// What came of the start.

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //!   Install ─► kernel: streams without an objection ──ok──► relay: the others ──ok──► done
-//!                      │failed: the relay takes all           │failed
+//!                      │failed: the relay takes all (but      │failed
+//!                      │of a port in use nobody takes any)    │
 //!                      └──────────────────────────►           └─► kernel: the plan before ──► failed
 //! ```
 //!
@@ -179,6 +180,8 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
         let Some(task) = call.task.as_mut() else { return };
         match (&mut task.step, result) {
             (Step::Kernel, Ok(_)) => self.relay_step(now, id),
+            // Another call has the port: the relay could bind it, but would never see a packet.
+            (Step::Kernel, Err(error @ MediaError::PortInUse(_))) => self.fail(now, id, error),
             (Step::Kernel, Err(reason)) => {
                 tracing::debug!(call = %id, %reason, "the relay carries all streams");
                 for (_, placement) in &mut task.wanted {

@@ -23,7 +23,7 @@ use sbc_common::next_hop::NextHop;
 use super::error::{StartError, chain};
 use super::flows::FlowTable;
 use super::netdev;
-use super::netlink::{Link, Netlink};
+use super::netlink::{Link, Netlink, XdpOnLink};
 use super::pins::PinDirectory;
 
 /// Why an interface is not served although its driver runs the program.
@@ -115,11 +115,6 @@ impl Kernel {
         })
     }
 
-    /// The program, for `BPF_PROG_TEST_RUN`.
-    pub(crate) fn program(&mut self) -> Result<&mut Program, StartError> {
-        program(&mut self.ebpf)
-    }
-
     /// Where the pins are.
     pub(crate) fn pins(&self) -> &PinDirectory {
         &self.pins
@@ -141,12 +136,8 @@ impl Kernel {
             }
             fs::remove_file(&pin).map_err(|error| StartError::pins(&pin, error))?;
         }
-        if let Some(foreign) = present(netlink, link)?.and_then(|link| link.xdp) {
-            return Err(StartError::ForeignProgram {
-                interface: link.name.clone(),
-                id: foreign.program_id,
-                name: program_name(foreign.program_id),
-            });
+        if let Some(program) = present(netlink, link)?.and_then(|link| link.xdp) {
+            return Err(foreign(link, program));
         }
         let program = program(&mut self.ebpf)?;
         let id = match program.attach_to_if_index(link.ifindex, XdpMode::Driver) {
@@ -285,6 +276,12 @@ fn remove(pins: &PinDirectory, name: &str) -> Result<(), StartError> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StartError::pins(&pin, error)),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// The refusal of an interface that runs a program which is not ours.
+pub(crate) fn foreign(link: &Link, program: XdpOnLink) -> StartError {
+    let (interface, id) = (link.name.clone(), program.program_id);
+    StartError::ForeignProgram { interface, id, name: program_name(id) }
 }
 
 fn program_name(id: u32) -> String {

@@ -33,12 +33,9 @@ impl PinDirectory {
     /// Makes the directory and takes its lock.
     pub(crate) fn open(instance: &str, abi: u32) -> Result<Self, StartError> {
         check_instance(instance)?;
-        let mounted = statfs(BPFFS).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
-        if !mounted {
-            return Err(StartError::NoBpffs { path: BPFFS });
-        }
-        let home = Path::new(BPFFS).join("sbc").join(instance);
-        let path = home.join(format!("v{abi}"));
+        check_bpffs()?;
+        let path = directory(instance, abi);
+        let home = path.parent().unwrap_or(&path).to_owned();
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
         made.map_err(|error| StartError::pins(&path, error))?;
 
@@ -68,9 +65,9 @@ impl PinDirectory {
         self.path.join(name)
     }
 
-    /// Where an interface's link is pinned. bpffs keeps dots for itself, and an interface's name never has a colon.
+    /// Where an interface's link is pinned.
     pub(crate) fn link(&self, interface: &str) -> PathBuf {
-        self.path.join(format!("{LINK}{}", interface.replace('.', ":")))
+        link(&self.path, interface)
     }
 
     /// The interfaces for which a link is pinned.
@@ -124,6 +121,22 @@ impl PinDirectory {
         }
         first_error.map_or(Ok(()), Err)
     }
+}
+
+/// Whether there is a bpffs to pin to.
+pub(crate) fn check_bpffs() -> Result<(), StartError> {
+    let mounted = statfs(BPFFS).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
+    if mounted { Ok(()) } else { Err(StartError::NoBpffs { path: BPFFS }) }
+}
+
+/// The directory of an instance and version.
+pub(crate) fn directory(instance: &str, abi: u32) -> PathBuf {
+    Path::new(BPFFS).join("sbc").join(instance).join(format!("v{abi}"))
+}
+
+/// The pin of an interface's link. bpffs keeps dots for itself, and an interface's name never has a colon.
+pub(crate) fn link(directory: &Path, interface: &str) -> PathBuf {
+    directory.join(format!("{LINK}{}", interface.replace('.', ":")))
 }
 
 fn unknown(name: &str) -> impl Fn(MapError) -> StartError + '_ {

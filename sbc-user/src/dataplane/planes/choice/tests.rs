@@ -165,6 +165,17 @@ fn what_the_kernel_fails_to_take_the_relay_takes() {
 }
 
 #[test]
+fn a_port_of_another_call_is_not_given_to_the_relay() {
+    let mut bench = Bench::new(&[]);
+    bench.install(&[stream(0)]).unwrap();
+    let plan = MediaPlan { call: CallId(9), streams: vec![stream(0)] };
+    bench.apply(MediaCommand::Install(plan));
+    assert!(matches!(bench.done(), Some((_, Err(MediaError::PortInUse(_))))));
+    assert_eq!(bench.choice.snapshot(), [CALL]);
+    assert!(bench.packet(0) && bench.choice.relay.snapshot().is_empty());
+}
+
+#[test]
 fn a_failing_relay_undoes_what_the_kernel_took() {
     let mut bench = Bench::new(&[1]);
     bench.choice.relay.fail_next(MediaError::Full("sockets"));

@@ -1,0 +1,174 @@
+//! From nothing to a dataplane that serves: interfaces found, program attached, tables filled.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::io;
+use std::time::Instant;
+
+use sbc_common::counter::Counter;
+use sbc_common::flow::Generation;
+use sbc_common::limits;
+
+use super::addresses::{self, MediaBind, Placed};
+use super::error::StartError;
+use super::load::{self, Attached, Kernel};
+use super::neighbours::Neighbours;
+use super::netlink::Netlink;
+use super::pins::{self, PinDirectory};
+use super::selftest::ChecksumWatch;
+use super::{Served, Xdp, stats};
+
+/// What came of a media address at the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressReport {
+    /// The address and its ports.
+    pub bind: MediaBind,
+    /// The interface that it is on, if it is on one.
+    pub interface: Option<String>,
+    /// Why the relay serves it; `None`: the driver of the interface runs the program.
+    pub relay_reason: Option<String>,
+}
+
+impl Xdp {
+    /// Loads, attaches and fills the tables; in the network namespace of the calling thread. Reports on each of
+    /// `binds`, in their order. `None` if no address can be served: nothing is left in the kernel then.
+    pub fn start(
+        instance: &str,
+        object: &[u8],
+        binds: &[MediaBind],
+        now: Instant,
+    ) -> Result<(Option<Self>, Vec<AddressReport>), StartError> {
+        if object.is_empty() {
+            return Err(StartError::NoObject);
+        }
+        let (mut netlink, placed) = find(binds)?;
+        let pins = PinDirectory::open(instance, limits::ABI)?;
+        let first = pins.is_empty();
+        let distinct: HashSet<_> = placed.iter().flatten().map(|placed| placed.address).collect();
+        let mut kernel = Kernel::load(object, pins, distinct.len() as u32)?;
+        let left = kernel.flows.withdraw_all();
+        if left > 0 {
+            tracing::info!(slots = left, "withdrew flows that an earlier daemon left");
+        }
+        let (served, reports) = match attach(&mut kernel, &mut netlink, binds, &placed) {
+            Ok(attached) => attached,
+            Err(error) => {
+                // What an earlier daemon left stays as it is; what is all ours goes.
+                if first && let Err(error) = kernel.remove() {
+                    tracing::warn!(%error, "cannot remove the pins again");
+                }
+                return Err(error);
+            }
+        };
+        if served.is_empty() {
+            kernel.remove().map_err(asked("the removal of pins"))?;
+            return Ok((None, reports));
+        }
+        let devices: HashSet<u32> = served.iter().map(|placed| placed.device.ifindex).collect();
+        let mut interfaces: Vec<String> = served.iter().map(|placed| placed.device.name.clone()).collect();
+        interfaces.sort();
+        interfaces.dedup();
+        kernel.detach_others(&interfaces)?;
+        kernel.set_devices(&devices)?;
+        let slots = addresses::write(&mut kernel, &served)?;
+        let addresses = served
+            .iter()
+            .filter_map(|placed| {
+                let slot = *slots.get(&placed.address)?;
+                Some((placed.address, Served { slot, ports: placed.ports.clone() }))
+            })
+            .collect();
+        let neighbours =
+            Neighbours::new(netlink, devices, limits::NEXT_HOPS as u16).map_err(asked("interfaces"))?;
+        let wrong = stats::outcome(&kernel.counters, Counter::BadChecksum).unwrap_or(0);
+        let xdp = Self {
+            kernel,
+            neighbours,
+            addresses,
+            interfaces,
+            calls: HashMap::new(),
+            owners: HashMap::new(),
+            generation: Generation::FIRST,
+            waiting: BTreeMap::new(),
+            events: VecDeque::new(),
+            checksums: ChecksumWatch::new(now, wrong),
+        };
+        Ok((Some(xdp), reports))
+    }
+
+    /// What `start` would find, without changing anything: it refuses what `start` would refuse, as far as that
+    /// shows from outside.
+    pub fn survey(instance: &str, binds: &[MediaBind]) -> Result<Vec<AddressReport>, StartError> {
+        pins::check_bpffs()?;
+        let (_, placed) = find(binds)?;
+        for placed in placed.iter().flatten() {
+            let ours = pins::link(&pins::directory(instance, limits::ABI), &placed.device.name);
+            if let Some(program) = placed.device.xdp.filter(|_| !ours.exists()) {
+                return Err(load::foreign(&placed.device, program));
+            }
+        }
+        Ok(locate(binds, &placed))
+    }
+
+    /// Where the addresses are, for a relay that serves them all.
+    pub fn locate(binds: &[MediaBind]) -> Result<Vec<AddressReport>, StartError> {
+        let (_, placed) = find(binds)?;
+        Ok(locate(binds, &placed))
+    }
+}
+
+fn asked(what: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |source| StartError::Network { what, source }
+}
+
+/// The interface of each address.
+fn find(binds: &[MediaBind]) -> Result<(Netlink, Vec<Result<Placed, String>>), StartError> {
+    let mut netlink = Netlink::open().map_err(asked("a netlink socket"))?;
+    let links = netlink.links().map_err(asked("interfaces"))?;
+    let held = netlink.addresses().map_err(asked("addresses"))?;
+    let placed = addresses::place(binds, &links, &held);
+    Ok((netlink, placed))
+}
+
+fn locate(binds: &[MediaBind], placed: &[Result<Placed, String>]) -> Vec<AddressReport> {
+    let pairs = binds.iter().zip(placed);
+    pairs
+        .map(|(bind, placed)| AddressReport {
+            bind: bind.clone(),
+            interface: placed.as_ref().ok().map(|placed| placed.device.name.clone()),
+            relay_reason: placed.as_ref().err().cloned(),
+        })
+        .collect()
+}
+
+/// Attaches to every interface that has one of the addresses; tells which addresses are served, and of each what came
+/// of it.
+fn attach(
+    kernel: &mut Kernel,
+    netlink: &mut Netlink,
+    binds: &[MediaBind],
+    placed: &[Result<Placed, String>],
+) -> Result<(Vec<Placed>, Vec<AddressReport>), StartError> {
+    let mut outcomes: HashMap<u32, Attached> = HashMap::new();
+    for placed in placed.iter().flatten() {
+        if let Entry::Vacant(entry) = outcomes.entry(placed.device.ifindex) {
+            entry.insert(kernel.attach(netlink, &placed.device)?);
+        }
+    }
+    let mut served = Vec::new();
+    let mut reports = Vec::new();
+    for (bind, placed) in binds.iter().zip(placed) {
+        let interface = placed.as_ref().ok().map(|placed| placed.device.name.clone());
+        let outcome = placed.as_ref().map(|placed| (placed, &outcomes[&placed.device.ifindex]));
+        let relay_reason = match outcome {
+            Err(reason) => Some(reason.clone()),
+            Ok((_, Attached::Refused(reason))) => Some(reason.clone()),
+            Ok((placed, Attached::Native)) => {
+                served.push(placed.clone());
+                None
+            }
+        };
+        reports.push(AddressReport { bind: bind.clone(), interface, relay_reason });
+    }
+    Ok((served, reports))
+}
