@@ -24,7 +24,7 @@ use crate::policy::admission::{Refusal, Saying};
 use crate::rng::Rng;
 use crate::sdp::Sdp;
 use crate::sdp::anchor::{self, Crypto, Stream, Survey, survey};
-use crate::sdp::offer_answer::check_answer;
+use crate::sdp::offer_answer::{self, Action, Event, check_answer};
 use crate::sdp::origin::LocalOrigin;
 
 /// One side of the call's media.
@@ -38,6 +38,8 @@ pub struct MediaSide {
     /// Where the side's signalling comes from, or goes to as long as none has come.
     signalling: IpAddr,
     origin: LocalOrigin,
+    /// Whose turn it is between this side and us.
+    exchange: offer_answer::State,
     /// What the side described in the last finished exchange.
     agreed: Option<Survey>,
 }
@@ -61,6 +63,7 @@ impl MediaSide {
             rule,
             signalling,
             origin: LocalOrigin::new(rng.next_u64()),
+            exchange: offer_answer::State::default(),
             agreed: None,
         }
     }
@@ -103,7 +106,6 @@ impl Ports {
 /// An offer that has not been answered.
 #[derive(Debug)]
 struct Offer {
-    from: Side,
     survey: Survey,
     /// The last answer that came in a provisional response.
     early: Option<Survey>,
@@ -139,7 +141,17 @@ impl CallMedia {
     /// Whether an offer waits for its answer, and from whom it came.
     #[must_use]
     pub fn offer_from(&self) -> Option<Side> {
-        self.offer.as_ref().map(|offer| offer.from)
+        [Side::Caller, Side::Callee].into_iter().find(|side| self.side(*side).exchange.owes_answer())
+    }
+
+    /// A description crosses both legs, or an offer ends on both. What follows on the leg of `from`, its sender.
+    fn cross(&mut self, from: Side, received: Event, sent: Event) -> &'static [Action] {
+        let across = self.side_mut(from.other());
+        (across.exchange, _) = across.exchange.on(sent);
+        let sender = self.side_mut(from);
+        let (next, actions) = sender.exchange.on(received);
+        sender.exchange = next;
+        actions
     }
 
     /// Whether an exchange has been finished.
@@ -160,11 +172,15 @@ impl CallMedia {
         rng: &mut impl Rng,
         now: Instant,
     ) -> Result<Described, Saying> {
+        if self.offer_from().is_some() {
+            return Err(Refusal::ChangePending.saying());
+        }
         let survey = survey(sdp).map_err(say)?;
         survey.require_family(self.side(from).bind).map_err(say)?;
         self.reserve(&survey, pools, rng, now)?;
         let ports = self.local_ports(from.other(), |mline| is_carried(&survey, mline));
-        self.offer = Some(Offer { from, survey, early: None });
+        self.cross(from, Event::ReceiveOffer, Event::SendOffer);
+        self.offer = Some(Offer { survey, early: None });
         let across = self.side_mut(from.other());
         let body = across.origin.describe(sdp, across.advertised, &ports).to_bytes();
         Ok(Described { body, plan: self.plan() })
@@ -177,7 +193,8 @@ impl CallMedia {
     pub fn early_answer(&mut self, sdp: &Sdp) -> Result<Described, Saying> {
         let (from, answer) = self.read_answer(sdp)?;
         let body = self.describe_answer(from, sdp, &answer);
-        if let Some(offer) = &mut self.offer {
+        let actions = self.cross(from, Event::ReceivePreview, Event::SendPreview);
+        if let Some(offer) = self.offer.as_mut().filter(|_| actions.contains(&Action::Preview)) {
             offer.early = Some(answer);
         }
         Ok(Described { body, plan: self.plan() })
@@ -190,13 +207,10 @@ impl CallMedia {
     pub fn answer(&mut self, sdp: &Sdp, pools: &mut [PortPool], now: Instant) -> Result<Described, Saying> {
         let (from, answer) = self.read_answer(sdp)?;
         let body = self.describe_answer(from, sdp, &answer);
-        if let Some(offer) = self.offer.take() {
-            let (caller, callee) = match offer.from {
-                Side::Caller => (offer.survey, answer),
-                Side::Callee => (answer, offer.survey),
-            };
-            self.caller.agreed = Some(caller);
-            self.callee.agreed = Some(callee);
+        let actions = self.cross(from, Event::ReceiveAnswer, Event::SendAnswer);
+        if let Some(offer) = self.offer.take().filter(|_| actions.contains(&Action::Agree)) {
+            self.side_mut(from).agreed = Some(answer);
+            self.side_mut(from.other()).agreed = Some(offer.survey);
         }
         self.give_back_unused(pools, now);
         Ok(Described { body, plan: self.plan() })
@@ -204,6 +218,9 @@ impl CallMedia {
 
     /// The offer was refused: what it reserved is given back. The plan that is in force again.
     pub fn refuse_offer(&mut self, pools: &mut [PortPool], now: Instant) -> MediaPlan {
+        if let Some(from) = self.offer_from() {
+            self.cross(from, Event::RefuseOffer, Event::OfferRefused);
+        }
         self.offer = None;
         self.give_back_unused(pools, now);
         self.plan()
@@ -211,7 +228,7 @@ impl CallMedia {
 
     /// Gives back every port. Correct to call twice.
     pub fn release(&mut self, pools: &mut [PortPool], now: Instant) {
-        self.offer = None;
+        self.refuse_offer(pools, now);
         for ports in std::mem::take(&mut self.ports).into_iter().flatten() {
             self.give_back(ports, pools, now);
         }
@@ -252,15 +269,15 @@ impl CallMedia {
         let agreed = self.side(side).agreed.as_ref().and_then(|survey| relayed(survey, mline));
         agreed.or_else(|| {
             let offer = self.offer.as_ref()?;
-            let survey = if offer.from == side { Some(&offer.survey) } else { offer.early.as_ref() };
+            let offered = self.side(side).exchange.owes_answer();
+            let survey = if offered { Some(&offer.survey) } else { offer.early.as_ref() };
             relayed(survey?, mline)
         })
     }
 
     fn read_answer(&self, sdp: &Sdp) -> Result<(Side, Survey), Saying> {
         let bad = || Refusal::BadAnswer.saying();
-        let offer = self.offer.as_ref().ok_or_else(bad)?;
-        let from = offer.from.other();
+        let from = self.offer_from().ok_or_else(bad)?.other();
         let answer = survey(sdp).map_err(|_| bad())?;
         answer.require_family(self.side(from).bind).map_err(|_| bad())?;
         let sent = self.side(from).origin.last().ok_or_else(bad)?;
@@ -512,6 +529,22 @@ mod tests {
             (held.streams[0].caller.peer, held.streams[0].caller.source),
             (None, SourcePolicy::Signalled)
         );
+    }
+
+    #[test]
+    fn one_offer_at_a_time_from_whichever_side() {
+        for second in [Side::Caller, Side::Callee] {
+            let mut bench = Bench::new(9, MediaSourceRule::Signalled);
+            bench.offer(Side::Caller, &sdp("192.0.2.50", &[("audio", 4000)])).unwrap();
+            let held = bench.held();
+            let refused =
+                bench.offer(second, &sdp("192.0.2.50", &[("audio", 4000), ("video", 4002)])).unwrap_err();
+            assert_eq!((refused.status, bench.held()), (500, held));
+            assert_eq!(bench.media.offer_from(), Some(Side::Caller));
+            bench.media.refuse_offer(&mut bench.pools, bench.now);
+            assert_eq!(bench.media.offer_from(), None);
+            bench.offer(Side::Caller, &sdp("192.0.2.50", &[("audio", 4000)])).unwrap();
+        }
     }
 
     #[test]

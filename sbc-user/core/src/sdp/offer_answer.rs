@@ -75,6 +75,15 @@ pub enum Action {
 }
 
 impl State {
+    /// Whether the peer's offer waits for our answer.
+    #[must_use]
+    pub const fn owes_answer(self) -> bool {
+        match self {
+            Self::OfferReceived | Self::PreviewSent => true,
+            Self::Stable | Self::OfferSent | Self::PreviewReceived => false,
+        }
+    }
+
     /// The state after an event, and what follows.
     #[must_use]
     pub const fn on(self, event: Event) -> (Self, &'static [Action]) {
