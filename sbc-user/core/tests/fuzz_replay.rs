@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, clippy::disallowed_methods, clippy::unwrap_used, clippy::print_stdout)] // a test reads files, and may panic
 
+#[path = "../../../tests/fuzz/bodies/engine.rs"]
+mod engine;
 #[path = "../../../tests/fuzz/bodies/sdp.rs"]
 mod sdp;
 #[path = "../../../tests/fuzz/bodies/sip_frame.rs"]
@@ -70,4 +72,9 @@ fn sip_stream_split() {
 #[test]
 fn sdp() {
     replay("fuzz/corpus/sdp", sdp::run);
+}
+
+#[test]
+fn engine() {
+    replay("fuzz/corpus/engine", engine::run);
 }
