@@ -137,6 +137,12 @@ impl Call {
         self.leg(side).trunk()
     }
 
+    /// Whether the callee's INVITE asks for the user whom this one asks for.
+    #[must_use]
+    pub fn asks_for_same_user(&self, invite: &Message) -> bool {
+        self.callee.placed_user() == invite.uri().and_then(|uri| uri.user().map(ToOwned::to_owned))
+    }
+
     /// Whether the signalling of a leg runs over this connection.
     #[must_use]
     pub fn uses(&self, conn: ConnId) -> bool {
@@ -180,7 +186,7 @@ impl Call {
                 self.on_leg(cx, Side::Caller, event);
             }
         } else {
-            self.cancel_update(cx, invite);
+            self.cancel_update(cx, invite, cancel);
         }
     }
 

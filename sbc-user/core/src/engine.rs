@@ -383,7 +383,7 @@ impl<R: Rng> Engine<R> {
             Effect::Respond { txn, status, bytes } => {
                 self.txns.respond(now.mono, txn, status, bytes);
             }
-            Effect::Cancel(txn) => self.txns.cancel(now.mono, txn),
+            Effect::Cancel(txn, lines) => self.txns.cancel(now.mono, txn, &lines),
             Effect::Ack { flow, bytes } => self.txns.send(flow, bytes),
             Effect::Media(op, command) => {
                 self.media_ops.insert(op, id);

@@ -38,8 +38,8 @@ pub enum Effect {
         /// The message.
         bytes: Bytes,
     },
-    /// Withdraw an INVITE of ours.
-    Cancel(ClientTxnId),
+    /// Withdraw an INVITE of ours, with header lines that say why.
+    Cancel(ClientTxnId, Vec<Bytes>),
     /// Send an ACK to a 2xx.
     Ack {
         /// Where to.

@@ -278,6 +278,15 @@ impl Leg {
 
     // --- looking ---
 
+    /// The user whom the INVITE that it sent asks for.
+    #[must_use]
+    pub fn placed_user(&self) -> Option<String> {
+        match &self.invite {
+            Invite::Placed { request, .. } => request.as_ref()?.uri()?.user().map(ToOwned::to_owned),
+            Invite::Received { .. } => None,
+        }
+    }
+
     /// The trunk that it talks to.
     #[must_use]
     pub const fn trunk(&self) -> TrunkId {
@@ -402,7 +411,10 @@ impl Leg {
         let txn = *txn;
         for action in actions {
             match action {
-                placed::Action::SendCancel => cx.effects.extend(txn.map(Effect::Cancel)),
+                placed::Action::SendCancel => {
+                    let lines = self.crossing(&farewell.said.content);
+                    cx.effects.extend(txn.map(|txn| Effect::Cancel(txn, lines)));
+                }
                 placed::Action::SendAck if copy => self.resend_ack(cx),
                 placed::Action::SendAck => self.send_ack(cx, body),
                 placed::Action::SendBye => {

@@ -88,6 +88,7 @@ impl Call {
     /// Takes the caller's offer and prepares its media.
     pub fn start<R: Rng>(&mut self, cx: &mut Context<'_, R>) {
         let content = self.caller.invite_content();
+        cx.effects.push(Effect::Arm(CallTimer::NoAnswer, cx.now.mono + NO_ANSWER_LIMIT));
         match &content.body {
             Body::None => {
                 self.late_offer = true;
@@ -191,11 +192,7 @@ impl Call {
     }
 
     pub(super) fn answer<R: Rng>(&mut self, cx: &mut Context<'_, R>, said: Said) {
-        let actions = self.step(Event::Success);
-        if actions.contains(&Action::StopNoAnswer) {
-            cx.effects.push(Effect::Disarm(CallTimer::NoAnswer));
-        }
-        if !actions.contains(&Action::CompleteMedia) {
+        if !self.step(Event::Success).contains(&Action::CompleteMedia) {
             return;
         }
         let described = said.content.sdp().cloned();
@@ -263,20 +260,29 @@ impl Call {
     }
 
     fn connect<R: Rng>(&mut self, cx: &mut Context<'_, R>, said: &Said) {
-        if self.step(Event::Connected).contains(&Action::AcceptCaller) {
-            self.answered = Some(cx.now.wall);
-            cx.effects.push(Effect::Answered);
+        if self.connected(cx) {
             self.callee.acknowledge(cx, &Body::None);
             self.caller.accept(cx, said);
         }
     }
 
     fn connect_late<R: Rng>(&mut self, cx: &mut Context<'_, R>, said: &Said) {
-        if self.step(Event::Connected).contains(&Action::AcceptCaller) {
-            self.answered = Some(cx.now.wall);
-            cx.effects.push(Effect::Answered);
+        if self.connected(cx) {
             self.caller.accept(cx, said);
         }
+    }
+
+    fn connected<R: Rng>(&mut self, cx: &mut Context<'_, R>) -> bool {
+        let actions = self.step(Event::Connected);
+        if actions.contains(&Action::StopNoAnswer) {
+            cx.effects.push(Effect::Disarm(CallTimer::NoAnswer));
+        }
+        let accept = actions.contains(&Action::AcceptCaller);
+        if accept {
+            self.answered = Some(cx.now.wall);
+            cx.effects.push(Effect::Answered);
+        }
+        accept
     }
 
     /// Both sides are confirmed: changes that waited go on.

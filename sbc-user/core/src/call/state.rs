@@ -52,7 +52,7 @@ pub enum Event {
 pub enum Action {
     /// Send the callee its INVITE.
     PlaceCallee,
-    /// Start the time in which somebody must answer.
+    /// Start (again) the time in which the call must be answered and its media in force.
     StartNoAnswer,
     /// Stop it.
     StopNoAnswer,
@@ -79,10 +79,8 @@ impl Phase {
             (_, Event::End) => (Self::Ending, &[StopNoAnswer, TearDown]),
             (Self::Preparing, Event::Prepared) => (Self::Offering, &[StartNoAnswer, PlaceCallee]),
             (Self::Offering | Self::Early, Event::Progress) => (Self::Early, &[RelayProgress]),
-            (Self::Offering | Self::Early, Event::Success) => {
-                (Self::Connecting, &[StopNoAnswer, CompleteMedia])
-            }
-            (Self::Connecting, Event::Connected) => (Self::Answered, &[AcceptCaller]),
+            (Self::Offering | Self::Early, Event::Success) => (Self::Connecting, &[CompleteMedia]),
+            (Self::Connecting, Event::Connected) => (Self::Answered, &[StopNoAnswer, AcceptCaller]),
             (Self::Preparing, Event::Progress | Event::Success | Event::Connected)
             | (Self::Offering | Self::Early, Event::Prepared | Event::Connected)
             | (Self::Connecting, Event::Prepared | Event::Progress | Event::Success)
@@ -118,9 +116,9 @@ mod tests {
     #[rustfmt::skip]
     const TABLE: [[(Phase, &[Action]); 5]; 6] = [
         [(Offering, &[StartNoAnswer, PlaceCallee]), (Preparing, &[]), (Preparing, &[]), (Preparing, &[]), END],
-        [(Offering, &[]), (Early, &[RelayProgress]), (Connecting, &[StopNoAnswer, CompleteMedia]), (Offering, &[]), END],
-        [(Early, &[]), (Early, &[RelayProgress]), (Connecting, &[StopNoAnswer, CompleteMedia]), (Early, &[]), END],
-        [(Connecting, &[]), (Connecting, &[]), (Connecting, &[]), (Answered, &[AcceptCaller]), END],
+        [(Offering, &[]), (Early, &[RelayProgress]), (Connecting, &[CompleteMedia]), (Offering, &[]), END],
+        [(Early, &[]), (Early, &[RelayProgress]), (Connecting, &[CompleteMedia]), (Early, &[]), END],
+        [(Connecting, &[]), (Connecting, &[]), (Connecting, &[]), (Answered, &[StopNoAnswer, AcceptCaller]), END],
         [(Answered, &[]), (Answered, &[]), (Answered, &[]), (Answered, &[]), END],
         [(Ending, &[]), (Ending, &[]), (Ending, &[]), (Ending, &[]), (Ending, &[])],
     ];

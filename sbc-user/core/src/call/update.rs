@@ -10,7 +10,7 @@ use crate::call::{Call, Outcome, Side, response_map};
 use crate::counter::Counter;
 use crate::policy::admission::{Refusal, Saying};
 use crate::rng::Rng;
-use crate::sip::Method;
+use crate::sip::{Message, Method};
 use crate::txn::{ClientTxnId, ServerTxnId};
 
 /// A change in progress.
@@ -249,12 +249,19 @@ impl Call {
         self.finish_update(cx);
     }
 
-    pub(super) fn cancel_update<R: Rng>(&mut self, cx: &mut Context<'_, R>, invite: ServerTxnId) {
+    pub(super) fn cancel_update<R: Rng>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        invite: ServerTxnId,
+        cancel: &Message,
+    ) {
         if let Some(exchange) = &mut self.exchange
             && exchange.ask.txn == invite
         {
             exchange.cancelled = true;
-            cx.effects.extend(exchange.client.map(Effect::Cancel));
+            let (asker, client) = (exchange.asker, exchange.client);
+            let lines = self.leg(asker.other()).crossing(&self.leg(asker).content_of(cancel));
+            cx.effects.extend(client.map(|client| Effect::Cancel(client, lines)));
         } else if let Some((side, ask)) = self.updates.withdraw(|ask| ask.txn == invite) {
             self.leg_mut(side).reply(cx, &ask, &Said::local(487), None);
         }

@@ -249,8 +249,14 @@ impl<R: Rng> Engine<R> {
         })));
     }
 
-    /// Whether a Via of ours is on its way: it has been sent back to us (RFC 3261 s.16.3).
+    /// Whether it is an INVITE of ours that has come back for the same user. For another user it is no loop but a
+    /// spiral (RFC 3261 s.16.3): a proxy of the called side has forwarded the call.
     fn has_been_here(&self, request: &Message) -> bool {
+        let tag = request.from().ok().and_then(|from| from.tag().map(ToOwned::to_owned));
+        let sent = tag.and_then(|tag| self.calls.get(&self.tags.get(tag.as_str())?.0));
+        if !sent.is_some_and(|call| call.asks_for_same_user(request)) {
+            return false;
+        }
         request.vias().flatten().any(|via| {
             via.branch().and_then(Origin::of).is_some_and(|origin| origin.node == self.origin.node)
                 && via.host().ip().is_some_and(|ip| {

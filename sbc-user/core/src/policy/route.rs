@@ -8,15 +8,18 @@ use std::net::IpAddr;
 use crate::config::{EngineConfig, NextHop};
 use crate::id::{RealmId, TrunkId};
 
-/// The trunk that `source` is when it appears on `realm`: the one with the longest matching prefix, the first of
-/// equally long ones.
+/// The trunk that `source` is when it appears on `realm`: the one whose next hop it is, else the one with the longest
+/// matching prefix; the first of several.
 #[must_use]
 pub fn trunk_of_source(config: &EngineConfig, realm: RealmId, source: IpAddr) -> Option<TrunkId> {
     let mut best: Option<(u8, TrunkId)> = None;
     for (index, trunk) in (0u16..).zip(&config.trunks).filter(|(_, trunk)| trunk.realm == realm) {
-        for prefix in trunk.sources.iter().filter(|prefix| prefix.contains(source)) {
-            if best.is_none_or(|(len, _)| prefix.len > len) {
-                best = Some((prefix.len, TrunkId(index)));
+        let prefixes = trunk.sources.iter().filter(|prefix| prefix.contains(source)).map(|prefix| prefix.len);
+        // Where we send its requests, its responses come from.
+        let next_hop = trunk.next_hop.filter(|next_hop| next_hop.remote.ip() == source).map(|_| u8::MAX);
+        for len in prefixes.chain(next_hop) {
+            if best.is_none_or(|(best, _)| len > best) {
+                best = Some((len, TrunkId(index)));
             }
         }
     }

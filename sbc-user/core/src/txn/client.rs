@@ -23,6 +23,8 @@ pub(super) struct Client {
     pub(super) request: Bytes,
     /// The ACK to a refusal, once there is one.
     ack: Option<Bytes>,
+    /// What a CANCEL that may still have to wait says besides.
+    pub(super) cancel_lines: Vec<Bytes>,
     pub(super) clock: Clock,
     /// A CANCEL made here: nobody above knows it or waits for its answer.
     pub(super) silent: bool,
@@ -62,7 +64,7 @@ impl Client {
             (State::Other(client_other::State::START.0), client_other::State::START.1)
         };
         let clock = Clock::new(flow.transport.is_reliable());
-        (Self { state, key, flow, request, ack: None, clock, silent }, actions)
+        (Self { state, key, flow, request, ack: None, cancel_lines: Vec::new(), clock, silent }, actions)
     }
 
     pub(super) const fn is_terminated(&self) -> bool {

@@ -24,18 +24,19 @@ pub(super) fn overloaded(request: &Message, source: Flow, to_tag: &str) -> Bytes
 
 /// The ACK to a response of 300 to 699 (s.17.1.1.3): all from our request, but the To from the response.
 pub(super) fn ack(request: &Bytes, refusal: &Message) -> Option<Bytes> {
-    follow_up(request, &Method::Ack, refusal.header(HeaderName::To)?)
+    Some(follow_up(request, &Method::Ack, refusal.header(HeaderName::To)?)?.build())
 }
 
-/// The CANCEL of an INVITE (s.9.1): all from our request.
-pub(super) fn cancel(request: &Bytes) -> Option<Bytes> {
+/// The CANCEL of an INVITE (s.9.1): all from our request, and the lines in which the user says why (RFC 3326).
+pub(super) fn cancel(request: &Bytes, lines: &[Bytes]) -> Option<Bytes> {
     let invite = Message::parse(request.clone()).ok()?;
-    follow_up(request, &Method::Cancel, invite.header(HeaderName::To)?)
+    let message = follow_up(request, &Method::Cancel, invite.header(HeaderName::To)?)?;
+    Some(lines.iter().fold(message, |message, line| message.raw_line(line)).build())
 }
 
 /// A request that follows one of ours on its path: same Request-URI, top Via, Route, From, Call-ID and CSeq number.
 /// `None` only if our request was not well-formed.
-fn follow_up(request: &Bytes, method: &Method, to: &[u8]) -> Option<Bytes> {
+fn follow_up(request: &Bytes, method: &Method, to: &[u8]) -> Option<MessageBuilder> {
     let request = Message::parse(request.clone()).ok()?;
     let mut message = MessageBuilder::request(method, request.request_uri()?)
         .header(HeaderName::Via, request.values(HeaderName::Via).next()?)
@@ -48,7 +49,7 @@ fn follow_up(request: &Bytes, method: &Method, to: &[u8]) -> Option<Bytes> {
         .header(HeaderName::To, to)
         .header(HeaderName::CallId, request.header(HeaderName::CallId)?)
         .header(HeaderName::CSeq, format!("{} {method}", request.cseq().ok()?.number));
-    Some(message.build())
+    Some(message)
 }
 
 #[cfg(test)]
@@ -93,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_cancel_is_the_request_without_body_and_extensions() {
-        let cancel = text(cancel(&Bytes::from_static(INVITE.as_bytes())));
+        let cancel = text(cancel(&Bytes::from_static(INVITE.as_bytes()), &[]));
         assert!(cancel.starts_with("CANCEL sip:b@example.com;x=y SIP/2.0\r\n"), "{cancel}");
         assert!(cancel.contains("\r\nCSeq: 7 CANCEL\r\n"), "{cancel}");
         assert!(cancel.contains("\r\nTo: <sip:b@example.com>\r\n"), "{cancel}");

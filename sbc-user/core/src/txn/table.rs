@@ -106,7 +106,12 @@ impl Transactions {
     /// Withdraws an INVITE of ours (s.9.1): CANCEL is sent now, or with the first provisional response; never after a
     /// final one, and once only. The INVITE's own final response (487, or a 2xx that was faster) is still delivered, or
     /// `TimedOut` after 64*T1.
-    pub fn cancel(&mut self, now: Instant, invite: ClientTxnId) {
+    ///
+    /// `lines` are whole header lines that say why (`Reason`, RFC 3326).
+    pub fn cancel(&mut self, now: Instant, invite: ClientTxnId, lines: &[Bytes]) {
+        if let Some(client) = self.clients.get_mut(&invite) {
+            client.cancel_lines = lines.to_vec();
+        }
         self.step_client(now, invite, ClientEvent::Cancel, None);
     }
 
@@ -250,7 +255,7 @@ impl Transactions {
     /// CANCEL is a transaction of its own, on the INVITE's path and with its branch (s.9.1). Nobody above knows it.
     fn start_cancel(&mut self, now: Instant, invite: ClientTxnId) {
         let Some(invite) = self.clients.get(&invite) else { return };
-        let Some(bytes) = own_messages::cancel(&invite.request) else { return };
+        let Some(bytes) = own_messages::cancel(&invite.request, &invite.cancel_lines) else { return };
         let key = ClientKey { method: Method::Cancel, ..invite.key.clone() };
         self.start_client(now, key, invite.flow, bytes, true);
     }

@@ -255,10 +255,10 @@ fn a_callee_that_rings_for_ever_is_cancelled() {
 fn cancel_waits_for_a_provisional_answer_and_leaves_once() {
     let mut bench = Bench::new(Transport::Udp);
     let invite = bench.request(&Method::Invite);
-    bench.table.cancel(bench.now, invite);
+    bench.table.cancel(bench.now, invite, &[]);
     assert_eq!(bench.said(), ["INVITE"]);
     bench.receive_response(100, "INVITE");
-    bench.table.cancel(bench.now, invite);
+    bench.table.cancel(bench.now, invite, &[]);
     assert_eq!(bench.said(), ["> 100", "CANCEL"]);
     bench.receive_response(200, "CANCEL");
     bench.receive_response(487, "INVITE");
@@ -273,7 +273,7 @@ fn a_2xx_that_is_faster_than_the_cancel_is_told() {
     let mut bench = Bench::new(Transport::Udp);
     let invite = bench.request(&Method::Invite);
     bench.receive_response(180, "INVITE");
-    bench.table.cancel(bench.now, invite);
+    bench.table.cancel(bench.now, invite, &[]);
     bench.receive_response(200, "INVITE");
     bench.receive_response(481, "CANCEL");
     assert_eq!(bench.said(), ["INVITE", "> 180", "CANCEL", "> 200"]);
@@ -284,7 +284,7 @@ fn an_invite_that_does_not_answer_its_cancel_is_given_up() {
     let mut bench = Bench::new(Transport::Tcp);
     let invite = bench.request(&Method::Invite);
     bench.receive_response(180, "INVITE");
-    bench.table.cancel(bench.now, invite);
+    bench.table.cancel(bench.now, invite, &[]);
     bench.pass(32);
     assert_eq!(bench.said(), ["INVITE", "> 180", "CANCEL", "> timed out", "> terminated"]);
     assert!(bench.table.is_empty());

@@ -222,6 +222,11 @@ impl Ua {
 
     /// Cancels its INVITE.
     pub fn cancel(&mut self) {
+        self.cancel_because("");
+    }
+
+    /// The same with further headers.
+    pub fn cancel_because(&mut self, extra: &str) {
         let pending = self.pending_invite.clone().expect("an INVITE to cancel");
         let mut text = String::new();
         for line in pending.request.split("\r\n").take_while(|line| !line.is_empty()) {
@@ -240,6 +245,7 @@ impl Ua {
             }
             text += "\r\n";
         }
+        text += extra;
         text += "Content-Length: 0\r\n\r\n";
         let key = pending.key.replace("INVITE", "CANCEL");
         self.send_repeated(key, text, T2, true);

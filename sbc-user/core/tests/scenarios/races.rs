@@ -16,10 +16,11 @@ fn cancel_while_ringing() {
     pair.run_ms(100);
     pair.b.respond(180, None);
     pair.run_ms(100);
-    pair.a.cancel();
+    pair.a.cancel_because("Reason: SIP;cause=200;text=\"Call completed elsewhere\"\r\n");
     pair.run_ms(100);
     assert_eq!((pair.a.count("CANCEL", 200), pair.a.count("INVITE", 487)), (1, 1));
-    assert_eq!(pair.b.count("CANCEL", 0), 1);
+    let reason = pair.b.last("CANCEL", 0).header("Reason").unwrap();
+    assert_eq!(reason, "SIP;cause=200;text=\"Call completed elsewhere\"");
     pair.assert_nothing_left(1);
     assert_eq!((pair.records[0].status, pair.records[0].ended_by), (487, EndedBy::Caller));
 }

@@ -1,5 +1,7 @@
 //! What this SBC refuses by itself, and how.
 
+use std::time::Duration;
+
 use sbc_core::Input;
 use sbc_core::command::{CallState, Command, Reply};
 use sbc_core::flow::{Flow, Transport};
@@ -45,6 +47,19 @@ fn media_failure_of_a_change_leaves_the_call_as_it_was() {
     assert_eq!(pair.plan(), &before);
     assert_eq!(pair.status().ports_in_use, 4);
     pair.a.bye();
+    pair.assert_nothing_left(1);
+}
+
+#[test]
+fn a_dataplane_that_does_not_answer_holds_no_call() {
+    let mut pair = Pair::new();
+    pair.media = Media::Slow(Duration::from_secs(3000));
+    pair.a.invite("bob", Some(&offer()));
+    pair.run(Duration::from_secs(181));
+    assert_eq!(pair.a.count("INVITE", 408), 1);
+    pair.run(Duration::from_secs(71));
+    let status = pair.status();
+    assert_eq!((status.calls, status.ports_in_use, pair.records.len()), (0, 0, 1));
     pair.assert_nothing_left(1);
 }
 

@@ -191,7 +191,7 @@ impl World {
             }
             Due::Cancel => {
                 if let Some(invite) = self.invite {
-                    self.tables[0].cancel(self.now, invite);
+                    self.tables[0].cancel(self.now, invite, &[]);
                 }
             }
             Due::Ring(txn) => {
@@ -444,7 +444,7 @@ impl Lone {
 
     pub(crate) fn cancel(&mut self, nth: usize) {
         let Some((txn, _)) = self.clients.get(nth) else { return };
-        self.table.cancel(self.now, *txn);
+        self.table.cancel(self.now, *txn, &[]);
         self.drain();
     }
 

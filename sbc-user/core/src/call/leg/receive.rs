@@ -249,6 +249,12 @@ impl Leg {
         }
     }
 
+    /// What crosses of a message that arrived on it.
+    #[must_use]
+    pub fn content_of(&self, message: &Message) -> Content {
+        Content::of(message, &self.secrets)
+    }
+
     /// Whether its signalling runs over this connection.
     #[must_use]
     pub fn uses(&self, conn: ConnId) -> bool {

@@ -188,6 +188,11 @@ impl Leg {
         }
     }
 
+    /// The header lines of a content as they leave on this leg.
+    pub fn crossing(&self, content: &Content) -> Vec<Bytes> {
+        content.carried.lines(&self.face).lines
+    }
+
     pub(super) fn via(&self, branch: &str) -> String {
         format!("SIP/2.0/{} {};branch={branch};rport", self.flow.transport.via_token(), self.face.local)
     }
