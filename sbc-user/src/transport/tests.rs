@@ -366,6 +366,58 @@ async fn a_shutdown_ends_every_connection_and_accepts_none() {
     assert_eq!(transports.take_failed(), Some(OpId(2)));
 }
 
+fn counted(transports: &Transports, name: &str) -> u64 {
+    let list = transports.counters().list();
+    list.into_iter().find(|(found, _)| *found == name).expect("a counter of that name").1
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nothing_comes_is_closed() {
+    let place = Place::new();
+    let (transports, mut events) = Transports::bind(&place.config("tcp = 5060")).unwrap();
+    let _silent = TcpStream::connect((place.ours, 5060)).await.unwrap();
+    let flow = opened(&mut events).await;
+    // From here on the clock jumps to the next timer whenever nothing happens.
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    let event = events.recv().await;
+    assert!(matches!(event, Some(TransportEvent::Closed { conn }) if Some(conn) == flow.conn), "{event:?}");
+    assert_eq!(began.elapsed().as_secs(), limits::FIRST_BYTES.as_secs());
+    assert_eq!(counted(&transports, "idle_closed"), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_has_spoken_may_be_silent_for_long_but_not_for_ever() {
+    let place = Place::new();
+    let (transports, mut events) = Transports::bind(&place.config("tcp = 5060")).unwrap();
+    let mut peer = TcpStream::connect((place.ours, 5060)).await.unwrap();
+    let conn = opened(&mut events).await.conn.unwrap();
+    peer.write_all(b"hello").await.unwrap();
+    received(&mut events, conn, b"hello").await;
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    let event = events.recv().await;
+    assert!(matches!(event, Some(TransportEvent::Closed { conn: on }) if on == conn), "{event:?}");
+    let silent = began.elapsed();
+    assert!(silent.as_secs().abs_diff(limits::IDLE.as_secs()) <= 1, "{silent:?}");
+    assert_eq!(counted(&transports, "idle_closed"), 1);
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_not_finished_is_given_up() {
+    let place = Place::new();
+    let (transports, _events) = Transports::bind(&place.config(TLS)).unwrap();
+    let mut silent = TcpStream::connect((place.ours, 5063)).await.unwrap();
+    while transports.connections() == 0 {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    assert!(matches!(silent.read(&mut [0; 8]).await, Ok(0) | Err(_)));
+    assert_eq!(began.elapsed().as_secs(), limits::HANDSHAKE.as_secs());
+    assert_eq!(counted(&transports, "handshakes_failed"), 1);
+}
+
 #[tokio::test]
 async fn an_address_that_may_appear_later_is_bound_before_it_does() {
     let place = Place::new();

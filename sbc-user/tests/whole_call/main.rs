@@ -331,13 +331,12 @@ async fn a_stop_refuses_new_calls_and_hangs_up_when_its_patience_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn peers_that_do_not_answer_our_farewell_do_not_keep_the_daemon() {
     let place = Place::new();
-    let config = place.config("udp = 5060", "stop_grace_seconds = 3600");
+    let config = place.config("udp = 5060", "stop_grace_seconds = 0");
     let sbc: SocketAddr = (place.outside(), 5060).into();
     with_sbc(&config, async |controls| {
         let caller = Peer::udp(place.caller(), sbc).await;
         let mut up = establish(&place, caller, sbc).await;
         talk(&up).await;
-        controls.stop().await;
         controls.stop().await;
         up.caller.expect("BYE ").await;
         up.pbx.expect("BYE ").await;
