@@ -661,3 +661,28 @@ fn a_sender_that_leaves_its_checksums_unfinished_is_noticed() {
         border.planes.stop().unwrap();
     });
 }
+
+#[test]
+fn two_realms_share_an_address_and_leave_the_ports_between_their_ranges_alone() {
+    inside("two_realms_share_an_address_and_leave_the_ports_between_their_ranges_alone", |world| {
+        let bind_to = |ports| MediaBind { address: OUTSIDE.into(), ports };
+        let media = vec![bind_to(20_000..=20_049), bind_to(20_100..=20_199)];
+        let (planes, report) = world.try_start(&PlanesConfig { media, ..world.config() }).unwrap();
+        assert!(report.addresses.iter().all(|address| address.relay_reason.is_none()), "{report:?}");
+        let mut border = Border { planes, next_op: 1, heard: Vec::new() };
+        let other = Ipv4Addr::new(192, 0, 2, 3);
+        let mut stream = signalled();
+        stream.callee = side(OUTSIDE, INSIDE_PORT, Some((other, CALLEE_PORT)), SourcePolicy::Signalled);
+        assert_eq!(border.install(vec![stream]), [Placement::Kernel]);
+        let caller = bind(&world.caller, CALLER, CALLER_PORT);
+        let callee = bind(&world.caller, other, CALLEE_PORT);
+        let (to_caller, to_callee) = (address(OUTSIDE, OUTSIDE_PORT), address(OUTSIDE, INSIDE_PORT));
+        passes(&caller, to_caller, &callee, to_callee, &rtp(1));
+        passes(&callee, to_callee, &caller, to_caller, &rtp(2));
+        assert_eq!(border.outcome("forward_same"), 2, "out of the interface that it came in from");
+
+        let between = bind(&world.border, OUTSIDE, 20_070);
+        passes(&caller, address(OUTSIDE, 20_070), &between, address(CALLER, CALLER_PORT), b"not media");
+        border.planes.stop().unwrap();
+    });
+}

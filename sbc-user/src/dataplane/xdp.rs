@@ -43,6 +43,7 @@ pub use start::AddressReport;
 pub use stats::Outcome;
 
 use super::{Dataplane, DataplaneEvent};
+use addresses::Served;
 use load::Kernel;
 use neighbours::{Neighbours, PathKey, PathState};
 use plans::{Call, Owner, obstacle};
@@ -66,12 +67,6 @@ pub struct Xdp {
     waiting: BTreeMap<CallId, Waiting>,
     events: VecDeque<DataplaneEvent>,
     checksums: ChecksumWatch,
-}
-
-#[derive(Clone, Debug)]
-struct Served {
-    slot: u16,
-    ports: std::ops::RangeInclusive<u16>,
 }
 
 /// A command that waits for next hops, and those of the same call behind it.

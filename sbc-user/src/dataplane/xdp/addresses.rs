@@ -8,11 +8,20 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 
 use sbc_common::addr::AddressSlot;
+use sbc_common::flow::{FlowHead, FlowState, Generation, MediaKind, SlotIndex};
 use sbc_common::names;
 
 use super::error::StartError;
 use super::load::Kernel;
 use super::netlink::Link;
+
+/// The head of a slot whose packets are not ours.
+const PASSING: FlowHead = FlowHead {
+    state: FlowState::Relay,
+    kind: MediaKind::Rtp,
+    next_hop: 0,
+    generation: Generation::FIRST.number(),
+};
 
 /// A media address of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,18 +48,7 @@ pub(crate) fn place(
     links: &[Link],
     addresses: &[(u32, IpAddr)],
 ) -> Vec<Result<Placed, String>> {
-    let mut placed: Vec<Result<Placed, String>> = Vec::with_capacity(binds.len());
-    for bind in binds {
-        let taken = placed.iter().flatten().find(|other| IpAddr::V4(other.address) == bind.address);
-        placed.push(match taken {
-            Some(other) if other.ports != bind.ports => {
-                Err("another realm has this address with another range of ports".to_owned())
-            }
-            Some(other) => Ok(other.clone()),
-            None => place_one(bind, links, addresses),
-        });
-    }
-    placed
+    binds.iter().map(|bind| place_one(bind, links, addresses)).collect()
 }
 
 fn place_one(bind: &MediaBind, links: &[Link], addresses: &[(u32, IpAddr)]) -> Result<Placed, String> {
@@ -78,12 +76,45 @@ fn place_one(bind: &MediaBind, links: &[Link], addresses: &[(u32, IpAddr)]) -> R
     Ok(Placed { address, ports: bind.ports.clone(), device: device.clone(), vlan })
 }
 
-/// Writes the tables of addresses so that they hold `served` and nothing else; tells each address's slot.
-pub(crate) fn write(kernel: &mut Kernel, served: &[Placed]) -> Result<HashMap<Ipv4Addr, u16>, StartError> {
-    let wanted: BTreeMap<(u32, u16, Ipv4Addr), &Placed> = served
-        .iter()
-        .map(|placed| ((placed.device.ifindex, placed.vlan.unwrap_or(0), placed.address), placed))
-        .collect();
+/// An address that the kernel serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Served {
+    /// Its number.
+    pub(crate) slot: u16,
+    /// The media ranges that realms have on it.
+    pub(crate) ports: Vec<RangeInclusive<u16>>,
+}
+
+impl Served {
+    /// Whether a port is a realm's.
+    pub(crate) fn has(&self, port: u16) -> bool {
+        self.ports.iter().any(|range| range.contains(&port))
+    }
+
+    /// From the first port of any realm to the last.
+    pub(crate) fn span(&self) -> (u16, u16) {
+        let first = self.ports.iter().map(|range| *range.start()).min().unwrap_or(0);
+        let last = self.ports.iter().map(|range| *range.end()).max().unwrap_or(0);
+        (first, last)
+    }
+
+    /// The ports between the ranges, which are not ours.
+    pub(crate) fn gaps(&self) -> impl Iterator<Item = u16> {
+        let (first, last) = self.span();
+        (first..=last).filter(|port| !self.has(*port))
+    }
+}
+
+/// Writes the tables of addresses so that they hold `served` and nothing else.
+///
+/// The table has one range per address. Where realms share an address, it is the range from the first port to the
+/// last, and the ports between their ranges are told to pass.
+pub(crate) fn write(kernel: &mut Kernel, placed: &[Placed]) -> Result<HashMap<Ipv4Addr, Served>, StartError> {
+    let mut wanted: BTreeMap<(u32, u16, Ipv4Addr), Served> = BTreeMap::new();
+    for placed in placed {
+        let key = (placed.device.ifindex, placed.vlan.unwrap_or(0), placed.address);
+        wanted.entry(key).or_default().ports.push(placed.ports.clone());
+    }
     let failed = |error| StartError::map(names::ADDRESSES, error);
     let mut free = Vec::new();
     let mut slots: HashMap<(u32, u16, Ipv4Addr), u32> = HashMap::new();
@@ -101,20 +132,25 @@ pub(crate) fn write(kernel: &mut Kernel, served: &[Placed]) -> Result<HashMap<Ip
         kernel.addresses.set(*slot, AddressSlot::default(), 0).map_err(failed)?;
     }
     let mut free = free.into_iter();
-    for (key, placed) in &wanted {
+    for (key, served) in &mut wanted {
         let slot = match slots.get(key) {
             Some(slot) => *slot,
             None => free.next().ok_or(StartError::TooManyAddresses {
-                wanted: wanted.len(),
+                wanted: placed.len(),
                 most: kernel.address_slots as usize,
             })?,
         };
-        slots.insert(*key, slot);
+        // Fits: there are at most 64 slots.
+        served.slot = slot as u16;
         let (ifindex, vlan, address) = *key;
+        let (port_min, port_max) = served.span();
+        for port in served.gaps() {
+            kernel.flows.publish(SlotIndex::new(served.slot, port), PASSING);
+        }
         let entry = AddressSlot {
             address: address.octets(),
-            port_min: *placed.ports.start(),
-            port_max: *placed.ports.end(),
+            port_min,
+            port_max,
             ifindex,
             vlan,
             // Fits: there are at most 64 slots.
@@ -122,8 +158,7 @@ pub(crate) fn write(kernel: &mut Kernel, served: &[Placed]) -> Result<HashMap<Ip
         };
         kernel.addresses.set(slot, entry, 0).map_err(failed)?;
     }
-    // Fits: there are at most 64 slots.
-    Ok(slots.into_iter().map(|((_, _, address), slot)| (address, slot as u16)).collect())
+    Ok(wanted.into_iter().map(|((_, _, address), served)| (address, served)).collect())
 }
 
 #[cfg(test)]
@@ -178,6 +213,14 @@ mod tests {
         assert!(of(4).unwrap_err().contains("IPv4 only"));
         assert!(of(5).unwrap_err().contains("no interface"));
         assert_eq!(of(6), Ok((2, None)));
-        assert!(of(7).unwrap_err().contains("another range"));
+        assert_eq!(of(7), Ok((2, None)));
+    }
+
+    #[test]
+    fn ports_between_the_ranges_of_one_address_are_not_ours() {
+        let served = Served { slot: 0, ports: vec![20_010..=20_019, 20_000..=20_003] };
+        assert_eq!(served.span(), (20_000, 20_019));
+        assert_eq!(served.gaps().collect::<Vec<_>>(), (20_004..=20_009).collect::<Vec<_>>());
+        assert!(served.has(20_003) && !served.has(20_004) && served.has(20_010));
     }
 }

@@ -238,8 +238,7 @@ impl Xdp {
         let rtcp_port = side.local_rtp_port.checked_add(1);
         match self.addresses.get(&address) {
             Some(served)
-                if served.ports.contains(&side.local_rtp_port)
-                    && rtcp_port.is_some_and(|port| served.ports.contains(&port)) =>
+                if served.has(side.local_rtp_port) && rtcp_port.is_some_and(|port| served.has(port)) =>
             {
                 Ok(served.slot)
             }

@@ -16,7 +16,7 @@ use super::neighbours::Neighbours;
 use super::netlink::Netlink;
 use super::pins::{self, PinDirectory};
 use super::selftest::ChecksumWatch;
-use super::{Served, Xdp, stats};
+use super::{Xdp, stats};
 
 /// What came of a media address at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,14 +70,7 @@ impl Xdp {
         interfaces.dedup();
         kernel.detach_others(&interfaces)?;
         kernel.set_devices(&devices)?;
-        let slots = addresses::write(&mut kernel, &served)?;
-        let addresses = served
-            .iter()
-            .filter_map(|placed| {
-                let slot = *slots.get(&placed.address)?;
-                Some((placed.address, Served { slot, ports: placed.ports.clone() }))
-            })
-            .collect();
+        let addresses = addresses::write(&mut kernel, &served)?;
         let neighbours =
             Neighbours::new(netlink, devices, limits::NEXT_HOPS as u16).map_err(asked("interfaces"))?;
         let wrong = stats::outcome(&kernel.counters, Counter::BadChecksum).unwrap_or(0);
