@@ -68,8 +68,7 @@ pub struct Pair {
     pub heard: Vec<(bool, Vec<u8>)>,
     pub closed: Vec<ConnId>,
     mute: bool,
-    /// Streams reach the engine in pieces of these sizes, by turns.
-    pub chunks: Vec<usize>,
+    chunks: Vec<usize>,
     a_transport: Transport,
     b_transport: Transport,
     b_open: bool,
@@ -84,6 +83,8 @@ pub struct Setup {
     pub ports: std::ops::RangeInclusive<u16>,
     pub hide: bool,
     pub learn_a: bool,
+    /// Streams reach the engine in pieces of these sizes, by turns.
+    pub chunks: Vec<usize>,
     /// The user agents hear nothing: messages of the engine are not delivered.
     pub mute: bool,
 }
@@ -99,6 +100,7 @@ impl Default for Setup {
             ports: 20000..=20999,
             hide: true,
             learn_a: false,
+            chunks: vec![4096],
             mute: false,
         }
     }
@@ -182,7 +184,7 @@ impl Pair {
             heard: Vec::new(),
             closed: Vec::new(),
             mute: setup.mute,
-            chunks: vec![4096],
+            chunks: setup.chunks,
             a_transport: setup.a_transport,
             b_transport: setup.b_transport,
             b_open: false,

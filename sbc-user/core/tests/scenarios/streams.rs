@@ -15,9 +15,9 @@ fn a_tls_leg_in_odd_chunks() {
         let mut pair = Pair::with(Setup {
             a_transport: Transport::Tls,
             b_transport: Transport::Tcp,
+            chunks,
             ..Setup::default()
         });
-        pair.chunks = chunks;
         pair.basic_call();
         assert!(pair.b.last("INVITE", 0).header("Via").unwrap().starts_with("SIP/2.0/TCP 10.9.0.1:5060"));
         assert!(pair.a.last("INVITE", 200).header("Contact").unwrap().contains("transport=tls"));
