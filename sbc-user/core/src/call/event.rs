@@ -139,6 +139,12 @@ impl Said {
 }
 
 impl Body {
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
     fn of(message: &Message) -> Self {
         let bytes = message.body_bytes();
         if bytes.is_empty() {

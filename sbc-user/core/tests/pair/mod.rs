@@ -6,7 +6,7 @@
 pub mod link;
 pub mod ua;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -58,7 +58,8 @@ pub struct Pair {
     pub plans: BTreeMap<CallId, MediaPlan>,
     /// Every plan that was installed, in order.
     pub installed: Vec<MediaPlan>,
-    media_answers: Vec<(Instant, OpId, Result<MediaDone, MediaError>)>,
+    /// Operations under way, and when the dataplane will have done them.
+    media_ops: Vec<(Instant, OpId, MediaCommand)>,
     pub records: Vec<CallRecord>,
     pub replies: Vec<Reply>,
     /// Every message that the engine sent to each side.
@@ -67,6 +68,7 @@ pub struct Pair {
     /// Every message that reached the engine, and whether A sent it.
     pub heard: Vec<(bool, Vec<u8>)>,
     pub closed: Vec<ConnId>,
+    promises: BTreeSet<String>,
     mute: bool,
     chunks: Vec<usize>,
     a_transport: Transport,
@@ -176,13 +178,14 @@ impl Pair {
             media: Media::Ok,
             plans: BTreeMap::new(),
             installed: Vec::new(),
-            media_answers: Vec::new(),
+            media_ops: Vec::new(),
             records: Vec::new(),
             replies: Vec::new(),
             to_a: Vec::new(),
             to_b: Vec::new(),
             heard: Vec::new(),
             closed: Vec::new(),
+            promises: BTreeSet::new(),
             mute: setup.mute,
             chunks: setup.chunks,
             a_transport: setup.a_transport,
@@ -227,7 +230,7 @@ impl Pair {
     }
 
     fn next(&self) -> Option<Instant> {
-        let media = self.media_answers.iter().map(|(at, _, _)| *at).min();
+        let media = self.media_ops.iter().map(|(at, _, _)| *at).min();
         [self.link.next(), self.a.poll_timeout(), self.b.poll_timeout(), self.engine.poll_timeout(), media]
             .into_iter()
             .flatten()
@@ -245,8 +248,9 @@ impl Pair {
             }
             self.pump();
         }
-        while let Some(index) = self.media_answers.iter().position(|(at, _, _)| *at <= self.now) {
-            let (_, op, result) = self.media_answers.remove(index);
+        while let Some(index) = self.media_ops.iter().position(|(at, _, _)| *at <= self.now) {
+            let (_, op, command) = self.media_ops.remove(index);
+            let result = self.perform_media(command);
             self.input(Input::MediaDone { op, result });
         }
         self.a.handle_timeout();
@@ -306,6 +310,7 @@ impl Pair {
                 Output::Send { flow, bytes, .. } => {
                     let to_a = flow.listener == ListenerId(0);
                     let text = String::from_utf8_lossy(&bytes).into_owned();
+                    self.check_promise(to_a, &text);
                     if self.mute {
                         continue;
                     }
@@ -335,7 +340,17 @@ impl Pair {
     }
 
     fn command_media(&mut self, op: OpId, command: MediaCommand) {
-        let result = match command {
+        let at = match self.media {
+            Media::Slow(delay) => self.now + delay,
+            Media::Ok | Media::Fail | Media::FailAfter(_) => self.now,
+        };
+        // In the order in which they were asked for.
+        let at = self.media_ops.iter().map(|(before, _, _)| *before).fold(at, Instant::max);
+        self.media_ops.push((at, op, command));
+    }
+
+    fn perform_media(&mut self, command: MediaCommand) -> Result<MediaDone, MediaError> {
+        match command {
             MediaCommand::Install(plan) => {
                 self.check_plan(&plan);
                 let fails = match self.media {
@@ -365,12 +380,31 @@ impl Pair {
                     .collect();
                 Ok(MediaDone { placements: vec![], counters })
             }
+        }
+    }
+
+    /// A description that leaves promises ports: they must be in force (R-RTP-3, and no 200 without media).
+    fn check_promise(&mut self, to_a: bool, text: &str) {
+        // A copy may leave later than its media has gone.
+        if !self.promises.insert(text.to_owned()) {
+            return;
+        }
+        let Some((_, body)) = text
+            .split_once("\r\n\r\n")
+            .filter(|(head, _)| head.contains("\r\nContent-Type: application/sdp"))
+        else {
+            return;
         };
-        let at = match self.media {
-            Media::Slow(delay) => self.now + delay,
-            Media::Ok | Media::Fail | Media::FailAfter(_) => self.now,
-        };
-        self.media_answers.push((at, op, result));
+        for line in body.lines().filter(|line| line.starts_with("m=")) {
+            let port: u16 = line.split(' ').nth(1).unwrap().parse().unwrap();
+            let realm = RealmId(u16::from(!to_a));
+            let in_force = self.plans.values().flat_map(|plan| &plan.streams).any(|stream| {
+                [&stream.caller, &stream.callee]
+                    .iter()
+                    .any(|side| side.realm == realm && side.local_rtp_port == port)
+            });
+            assert!(port == 0 || in_force, "no media behind {text}");
+        }
     }
 
     /// No port is used twice.

@@ -83,6 +83,8 @@ fn any_call_over_a_bad_link_leaves_nothing() {
         let begun = usize::try_from(pair.status().calls_offered).unwrap();
         assert!(begun <= 1);
         pair.assert_nothing_left(begun);
+        assert!(!pair.a.up || pair.a.ended, "seed {seed}: A is left in a call: {:?}", pair.a.summary());
+        assert!(!pair.b.up || pair.b.ended, "seed {seed}: B is left in a call: {:?}", pair.b.summary());
         assert_hidden(&pair);
     }
     assert!(answered > 150 && changed > 40, "{answered} calls were answered, {changed} were changed");

@@ -90,6 +90,23 @@ fn a_reinvite_without_offer() {
 }
 
 #[test]
+fn a_change_of_an_unknown_kind_is_refused() {
+    let mut pair = Pair::new();
+    pair.basic_call();
+    pair.a.in_dialog("UPDATE", Some(("application/unheard-of", "v=0")), "");
+    pair.run_ms(100);
+    assert_eq!(pair.a.last("UPDATE", 415).header("Accept").unwrap(), "application/sdp");
+    assert_eq!(pair.b.count("UPDATE", 0), 0);
+    // A description that nobody asked for shows addresses and stays behind.
+    pair.b.on_update = OnUpdate::Answer(answer());
+    pair.a.in_dialog("UPDATE", None, "");
+    pair.run_ms(100);
+    assert_eq!((pair.a.last("UPDATE", 200).body(), pair.b.count("UPDATE", 0)), ("", 1));
+    pair.a.bye();
+    pair.assert_nothing_left(1);
+}
+
+#[test]
 fn glare() {
     let mut pair = Pair::new();
     pair.basic_call();

@@ -131,7 +131,8 @@ impl Leg {
         Ok(match ask.method {
             Method::Bye => self.on_bye(cx, ask),
             Method::Invite => Some(LegEvent::Update(ask)),
-            Method::Update if ask.content.sdp().is_some() => Some(LegEvent::Update(ask)),
+            // Without a body it only refreshes the target.
+            Method::Update if !ask.content.body.is_none() => Some(LegEvent::Update(ask)),
             Method::Ack
             | Method::Cancel
             | Method::Options
