@@ -18,6 +18,7 @@ pub mod limits;
 pub mod names;
 pub mod next_hop;
 pub mod rtp;
+pub mod sequence;
 
 #[cfg(feature = "user")]
 mod pod;

@@ -2,6 +2,8 @@
 
 /// Flow slots: mmapable array of [`crate::flow::FlowSlot`], indexed by [`crate::flow::SlotIndex`].
 pub const FLOWS: &str = "FLOWS";
+/// RTP numbering: mmapable array of [`crate::sequence::SequenceSlot`], indexed like [`FLOWS`].
+pub const SEQUENCES: &str = "SEQUENCES";
 /// Next hops: array of [`crate::next_hop::NextHop`].
 pub const NEXT_HOPS: &str = "NEXT_HOPS";
 /// Our media addresses: array of [`crate::addr::AddressSlot`], indexed by address slot.
@@ -16,7 +18,7 @@ pub const EVENTS: &str = "EVENTS";
 pub const CONFIG: &str = "CONFIG";
 
 /// Every map of the object.
-pub const MAPS: [&str; 7] = [FLOWS, NEXT_HOPS, ADDRESSES, DEVICES, COUNTERS, EVENTS, CONFIG];
+pub const MAPS: [&str; 8] = [FLOWS, SEQUENCES, NEXT_HOPS, ADDRESSES, DEVICES, COUNTERS, EVENTS, CONFIG];
 
 /// The XDP program.
 pub const PROGRAM: &str = "sbc";

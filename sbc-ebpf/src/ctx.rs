@@ -7,6 +7,7 @@
 use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
 use aya_ebpf::programs::XdpContext;
 use sbc_common::flow::FlowSlot;
+use sbc_common::sequence::{Run, SequenceSlot};
 
 use crate::clock;
 
@@ -47,8 +48,8 @@ impl Frame {
     }
 }
 
-/// Longest run that [`Frame::sum`] adds up, in steps of four bytes: an Ethernet frame's worth.
-const SUM_STEPS: usize = 384;
+/// Longest run that [`Frame::sum`] adds up, in steps of eight bytes: an Ethernet frame's worth.
+const SUM_STEPS: usize = 192;
 
 impl Frame {
     /// The sum of some bytes as 16-bit words, not folded, as if a zero byte followed an odd last one. `None` if the
@@ -57,12 +58,17 @@ impl Frame {
     pub fn sum(&self, offset: usize, bytes: usize) -> Option<u64> {
         let (mut at, mut left, mut sum) = (offset, bytes, 0);
         for _ in 0..SUM_STEPS {
-            if left < 4 {
+            if left < 8 {
                 break;
             }
+            let word = self.window::<8>(at)?.load64::<0>();
+            sum += (word >> 32) + (word & 0xffff_ffff);
+            at += 8;
+            left -= 8;
+        }
+        if left & 4 != 0 {
             sum += u64::from(self.window::<4>(at)?.load32::<0>());
             at += 4;
-            left -= 4;
         }
         if left & 2 != 0 {
             sum += u64::from(self.window::<2>(at)?.load16::<0>());
@@ -71,7 +77,7 @@ impl Frame {
         if left & 1 != 0 {
             sum += u64::from(u16::from_ne_bytes([self.window::<1>(at)?.load8::<0>(), 0]));
         }
-        if left < 4 { Some(sum) } else { None }
+        if left < 8 { Some(sum) } else { None }
     }
 }
 
@@ -224,6 +230,29 @@ impl Slot {
             use core::sync::atomic::{AtomicU64, Ordering};
             // SAFETY: the word is inside the slot and aligned.
             unsafe { AtomicU64::from_ptr(self.0.add(WORD)) }.fetch_add(value, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A flow's numbering in the map. Only an estimate hangs on it, so it is read and written without a lock.
+pub struct Numbering(*mut u64);
+
+impl Numbering {
+    /// The numbering behind a pointer that a map lookup returned.
+    #[inline(always)]
+    pub fn at(pointer: *mut SequenceSlot) -> Self {
+        Self(pointer.cast())
+    }
+
+    /// Takes note of a packet.
+    #[inline(always)]
+    pub fn see(&self, packet: Run) {
+        // SAFETY: the pointer is to a slot of the map, which is aligned and never freed while the program runs.
+        unsafe {
+            let (run, expected) = (self.0.add(SequenceSlot::RUN), self.0.add(SequenceSlot::EXPECTED));
+            let (after, more) = Run::from_word(run.read_volatile()).see(packet);
+            run.write_volatile(after.to_word());
+            expected.write_volatile(expected.read_volatile() + u64::from(more));
         }
     }
 }

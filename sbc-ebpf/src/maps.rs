@@ -6,6 +6,7 @@ use sbc_common::addr::AddressSlot;
 use sbc_common::config::Config;
 use sbc_common::flow::FlowSlot;
 use sbc_common::next_hop::NextHop;
+use sbc_common::sequence::SequenceSlot;
 use sbc_common::{counter, limits};
 
 /// `BPF_F_MMAPABLE`: the daemon reads counters and writes slots without a system call.
@@ -14,6 +15,10 @@ const MMAPABLE: usize = 1 << 10;
 /// Flow slots. Room for one address here; the loader gives as much as there are addresses.
 #[btf_map]
 pub static FLOWS: Array<FlowSlot, { limits::PORTS_PER_ADDRESS as usize }, MMAPABLE> = Array::new();
+
+/// RTP numbering, indexed and sized like the flow slots.
+#[btf_map]
+pub static SEQUENCES: Array<SequenceSlot, { limits::PORTS_PER_ADDRESS as usize }, MMAPABLE> = Array::new();
 
 /// Next hops.
 #[btf_map]

@@ -6,12 +6,13 @@ use aya_ebpf::programs::XdpContext;
 use sbc_common::addr::{AddressSlot, Endpoint};
 use sbc_common::counter::Counter;
 use sbc_common::event::LatchedRecord;
-use sbc_common::flow::{FlowHead, FlowSlot, FlowState, Learned, SlotIndex, Target};
+use sbc_common::flow::{FlowHead, FlowSlot, FlowState, Learned, MediaKind, SlotIndex, Target};
 use sbc_common::rtp::{self, MediaError};
+use sbc_common::sequence::Run;
 use sbc_common::{checksum, limits};
 
-use crate::ctx::{Frame, Slot};
-use crate::maps::{ADDRESSES, CONFIG, FLOWS};
+use crate::ctx::{Frame, Numbering, Slot};
+use crate::maps::{ADDRESSES, CONFIG, FLOWS, SEQUENCES};
 use crate::outcome::{DropReason, Outcome, PassReason};
 use crate::parse::{Datagram, IPV4_BYTES, UDP_BYTES};
 use crate::{emit, l2, parse};
@@ -37,7 +38,7 @@ fn try_relay(ctx: &XdpContext) -> Result<Outcome, Outcome> {
         FlowState::Relay => return Err(PassReason::Relay.into()),
     }
     check_lengths(&frame, &datagram)?;
-    check_media(&frame, &datagram, head)?;
+    let packet = check_media(&frame, &datagram, head)?;
     admit(&slot, index, head, datagram.source)?;
     verify(&frame, &datagram, &slot);
     let target = target(&slot, head)?;
@@ -46,6 +47,11 @@ fn try_relay(ctx: &XdpContext) -> Result<Outcome, Outcome> {
     v4_to_v4::rewrite(&frame, egress.ip_offset, local, target).ok_or(DropReason::BadLength)?;
     egress.write_header(&frame).ok_or(DropReason::BadLength)?;
     slot.forwarded(u64::from(datagram.udp_bytes) - UDP_BYTES as u64);
+    if let Some(packet) = packet
+        && let Some(numbering) = SEQUENCES.get_ptr_mut(index.0)
+    {
+        Numbering::at(numbering).see(packet);
+    }
     Ok(egress.outcome)
 }
 
@@ -91,23 +97,38 @@ fn check_lengths(frame: &Frame, datagram: &Datagram) -> Result<(), DropReason> {
     Ok(())
 }
 
-/// The payload is what the port is for.
+/// The payload is what the port is for. Of RTP, its place in its sender's numbering.
 #[inline(always)]
-fn check_media(frame: &Frame, datagram: &Datagram, head: FlowHead) -> Result<(), DropReason> {
+fn check_media(frame: &Frame, datagram: &Datagram, head: FlowHead) -> Result<Option<Run>, DropReason> {
     let payload_bytes = usize::from(datagram.udp_bytes) - UDP_BYTES;
     if payload_bytes < rtp::RTCP_HEADER_BYTES {
         return Err(DropReason::ShortMedia);
     }
-    let payload = frame
-        .window::<{ rtp::RTCP_HEADER_BYTES }>(datagram.ip_offset + IPV4_BYTES + UDP_BYTES)
-        .ok_or(DropReason::BadLength)?;
-    match rtp::check_head(head.kind, payload.load64::<0>().to_ne_bytes(), payload_bytes) {
-        Ok(()) => Ok(()),
-        Err(MediaError::Short) => Err(DropReason::ShortMedia),
-        Err(MediaError::Stun) => Err(DropReason::Stun),
-        Err(MediaError::Dtls) => Err(DropReason::Dtls),
-        Err(MediaError::NotRtp) => Err(DropReason::NotRtp),
-        Err(MediaError::WrongKind) => Err(DropReason::WrongKind),
+    let payload_offset = datagram.ip_offset + IPV4_BYTES + UDP_BYTES;
+    let start = frame
+        .window::<{ rtp::RTCP_HEADER_BYTES }>(payload_offset)
+        .ok_or(DropReason::BadLength)?
+        .load64::<0>();
+    match rtp::check_head(head.kind, start.to_ne_bytes(), payload_bytes) {
+        Ok(()) => {}
+        Err(MediaError::Short) => return Err(DropReason::ShortMedia),
+        Err(MediaError::Stun) => return Err(DropReason::Stun),
+        Err(MediaError::Dtls) => return Err(DropReason::Dtls),
+        Err(MediaError::NotRtp) => return Err(DropReason::NotRtp),
+        Err(MediaError::WrongKind) => return Err(DropReason::WrongKind),
+    }
+    match head.kind {
+        MediaKind::Rtcp => Ok(None),
+        MediaKind::Rtp => {
+            let rtp =
+                frame.window::<{ rtp::RTP_HEADER_BYTES }>(payload_offset).ok_or(DropReason::BadLength)?;
+            let [_, _, high, low, ..] = start.to_ne_bytes();
+            Ok(Some(Run {
+                source: rtp.load32::<8>().to_ne_bytes(),
+                highest: u16::from_be_bytes([high, low]),
+                tag: head.generation as u16,
+            }))
+        }
     }
 }
 

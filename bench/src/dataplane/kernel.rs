@@ -38,7 +38,7 @@ impl Loaded {
     pub fn new(object: &[u8], flows: u32, globals: &[(&'static str, u32)]) -> Result<Self> {
         let slots = flows.div_ceil(limits::PORTS_PER_ADDRESS) * limits::PORTS_PER_ADDRESS;
         let mut loader = EbpfLoader::new();
-        loader.map_max_entries(names::FLOWS, slots);
+        loader.map_max_entries(names::FLOWS, slots).map_max_entries(names::SEQUENCES, slots);
         for (name, value) in globals {
             loader.override_global(name, value, true);
         }

@@ -10,6 +10,7 @@ use sbc_common::counter::Counter;
 use sbc_common::event::Event;
 use sbc_common::flow::{FlowSlot, SlotIndex};
 use sbc_common::next_hop::NextHop;
+use sbc_common::sequence::SequenceSlot;
 use sbc_common::{limits, names};
 
 /// What the program said should become of a packet: the number of the XDP action.
@@ -31,6 +32,7 @@ pub(crate) const OTHER: u32 = 77;
 pub(crate) struct Kernel {
     ebpf: Ebpf,
     pub(crate) flows: Array<MapData, [u64; FlowSlot::WORDS]>,
+    pub(crate) sequences: Array<MapData, [u64; SequenceSlot::WORDS]>,
     /// The kernel's number of the map of flows.
     pub(crate) flows_id: u32,
     pub(crate) next_hops: Array<MapData, NextHop>,
@@ -64,6 +66,7 @@ impl Kernel {
         let object = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(names::FLOWS, address_slots * limits::PORTS_PER_ADDRESS)
+            .map_max_entries(names::SEQUENCES, address_slots * limits::PORTS_PER_ADDRESS)
             .load(&object)
             .unwrap();
         let program: &mut Xdp = ebpf.program_mut(names::PROGRAM).unwrap().try_into().unwrap();
@@ -79,6 +82,7 @@ impl Kernel {
         Some(Self {
             flows_id,
             flows: take(&mut ebpf, names::FLOWS),
+            sequences: take(&mut ebpf, names::SEQUENCES),
             next_hops: take(&mut ebpf, names::NEXT_HOPS),
             addresses: take(&mut ebpf, names::ADDRESSES),
             config,

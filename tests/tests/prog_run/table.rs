@@ -4,6 +4,7 @@ use sbc_common::addr::Endpoint;
 use sbc_common::config::Config;
 use sbc_common::counter::Counter::{self, *};
 use sbc_common::flow::{FlowState, Learned, SlotIndex, Target};
+use sbc_common::sequence::{SequenceSlot, missing};
 
 use crate::kernel::{Action, Kernel, Ran};
 use crate::packet::{IP, Packet, UDP, UdpChecksum, fix_ip_checksum};
@@ -418,6 +419,30 @@ fn a_slot_counts_what_it_forwarded() {
     kernel.edit_head(OUTSIDE_RTP, |head| head.state = FlowState::Idle);
     kernel.run(&from_outside().bytes());
     assert_eq!(kernel.slot(OUTSIDE_RTP).packets, 4);
+}
+
+#[test]
+fn a_flow_knows_how_many_packets_there_should_have_been() {
+    let Some(mut kernel) = Kernel::with_call("a_flow_knows_how_many_packets_there_should_have_been") else {
+        return;
+    };
+    let expected = |kernel: &Kernel| kernel.sequences.get(&OUTSIDE_RTP.0, 0).unwrap()[SequenceSlot::EXPECTED];
+    let send = |kernel: &Kernel, number: u16| {
+        let mut packet = from_outside();
+        packet.payload[2..4].copy_from_slice(&number.to_be_bytes());
+        assert_eq!(kernel.run(&packet.bytes()).action, Action::Redirect);
+    };
+    for (number, count) in [(65_534, 1), (65_535, 2), (1, 4), (0, 4), (5, 8)] {
+        send(&kernel, number);
+        assert_eq!(expected(&kernel), count, "after number {number}");
+    }
+    assert_eq!(missing(expected(&kernel), kernel.slot(OUTSIDE_RTP).packets), 3);
+    // The next flow of the slot starts anew, wherever it starts.
+    kernel.edit_head(OUTSIDE_RTP, |head| head.generation += 1);
+    send(&kernel, 100);
+    assert_eq!(expected(&kernel), 9);
+    kernel.run(&rtcp_from_outside().bytes());
+    assert_eq!(kernel.sequences.get(&OUTSIDE_RTCP.0, 0).unwrap(), [0, 0]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use sbc_common::addr::Endpoint;
 use sbc_common::flow::{FlowHead, FlowState, Generation, MediaKind, SlotIndex, Target};
 use sbc_core::media::plan::{SourcePolicy, StreamPlan, StreamSide};
 
-use super::flows::FlowTable;
+use super::flows::{Counted, FlowTable};
 use super::neighbours::HopId;
 
 /// TTL of what we send: we originate the datagram (RFC 791's recommended value for a new one).
@@ -80,7 +80,7 @@ pub(crate) struct PairState {
     /// Sources that were learned in an earlier generation and still count.
     kept: [Option<Endpoint>; 2],
     /// What the slots had counted before they were ours.
-    base: [(u64, u64); 2],
+    base: [Counted; 2],
 }
 
 /// The ways that a side needs, as the caller of [`pairs`] found them.
@@ -202,13 +202,9 @@ impl PairState {
         self.generation
     }
 
-    /// Packets and bytes forwarded for this call that arrived from each side.
-    pub(crate) fn counted(&self, table: &FlowTable) -> [(u64, u64); 2] {
-        [CALLER, CALLEE].map(|at| {
-            let (packets, bytes) = table.counted(self.pair.sides[at].slot);
-            let (packets_before, bytes_before) = self.base[at];
-            (packets.wrapping_sub(packets_before), bytes.wrapping_sub(bytes_before))
-        })
+    /// What was counted for this call of what arrived from each side.
+    pub(crate) fn counted(&self, table: &FlowTable) -> [Counted; 2] {
+        [CALLER, CALLEE].map(|at| table.counted(self.pair.sides[at].slot).since(self.base[at]))
     }
 
     fn body(&self, at: usize) -> (Endpoint, Target, SlotIndex) {

@@ -1,9 +1,11 @@
-//! `FLOWS` in memory: slots are written and read without system calls, word by word, as `sbc_common::flow` says.
+//! `FLOWS` and `SEQUENCES` in memory: slots are written and read without system calls, word by word, as
+//! `sbc_common::flow` says.
 //!
 //! The daemon's words are `head`, `expected`, `destination` and the half word `partner`; the kernel's are only read
 //! here. Every access is one aligned atomic access, so neither side ever sees half a word.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -11,52 +13,92 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use sbc_common::addr::Endpoint;
 use sbc_common::flow::{FlowHead, FlowSlot, FlowState, SlotIndex, Target};
+use sbc_common::sequence::{self, SequenceSlot};
 
-/// The mapped table.
+/// The mapped tables.
 pub(crate) struct FlowTable {
     memory: NonNull<AtomicU64>,
+    sequences: NonNull<AtomicU64>,
     slots: u32,
+}
+
+/// What the kernel counted for a slot: since the slot exists, or since a look before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    /// Packets forwarded.
+    pub(crate) packets: u64,
+    /// Bytes of UDP payload forwarded.
+    pub(crate) bytes: u64,
+    /// Packets that there should have been by their sequence numbers; RTP only.
+    pub(crate) expected: u64,
+}
+
+impl Counted {
+    /// What was counted since a look before.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            packets: self.packets.wrapping_sub(before.packets),
+            bytes: self.bytes.wrapping_sub(before.bytes),
+            expected: self.expected.wrapping_sub(before.expected),
+        }
+    }
+
+    /// Packets of RTP that are missing; `None` before the first one.
+    pub(crate) fn lost(self) -> Option<u64> {
+        (self.expected != 0).then(|| sequence::missing(self.expected, self.packets))
+    }
 }
 
 // SAFETY: the memory is a shared mapping that lives as long as the value and is accessed through atomics only.
 unsafe impl Send for FlowTable {}
 
 impl FlowTable {
-    /// Maps the table of `slots` slots behind a map's descriptor.
-    pub(crate) fn map(map: BorrowedFd<'_>, slots: u32) -> io::Result<Self> {
-        let length = Self::length(slots)?;
-        // SAFETY: a new mapping at an address of the kernel's choice; nothing else knows of it.
-        let memory = unsafe {
-            mmap(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, map, 0)?
+    /// Maps the tables of `slots` slots behind the maps' descriptors.
+    pub(crate) fn map(flows: BorrowedFd<'_>, sequences: BorrowedFd<'_>, slots: u32) -> io::Result<Self> {
+        let map = |map, length| {
+            // SAFETY: a new mapping at an address of the kernel's choice; nothing else knows of it.
+            unsafe {
+                mmap(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, map, 0)
+            }
         };
-        Ok(Self { memory: memory.cast(), slots })
+        let memory = map(flows, length::<FlowSlot>(slots)?)?.cast();
+        match map(sequences, length::<SequenceSlot>(slots)?) {
+            Ok(sequences) => Ok(Self { memory, sequences: sequences.cast(), slots }),
+            Err(error) => {
+                unmap::<FlowSlot>(memory, slots);
+                Err(error.into())
+            }
+        }
     }
 
-    /// A table that no kernel reads.
+    /// Tables that no kernel reads.
     #[cfg(test)]
     pub(crate) fn detached(slots: u32) -> io::Result<Self> {
-        let length = Self::length(slots)?;
-        // SAFETY: as in `map`.
-        let memory = unsafe {
-            nix::sys::mman::mmap_anonymous(
-                None,
-                length,
-                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-                MapFlags::MAP_SHARED,
-            )?
+        let map = |length| {
+            // SAFETY: as in `map`.
+            unsafe {
+                nix::sys::mman::mmap_anonymous(
+                    None,
+                    length,
+                    ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                    MapFlags::MAP_SHARED,
+                )
+            }
         };
-        Ok(Self { memory: memory.cast(), slots })
+        let memory = map(length::<FlowSlot>(slots)?)?.cast();
+        Ok(Self { memory, sequences: map(length::<SequenceSlot>(slots)?)?.cast(), slots })
+    }
+
+    /// Stores the number of expected packets as the kernel would.
+    #[cfg(test)]
+    pub(crate) fn store_expected(&self, index: SlotIndex, value: u64) {
+        self.expected(index).store(value, Ordering::Relaxed);
     }
 
     /// Stores a word as the kernel would.
     #[cfg(test)]
     pub(crate) fn store_kernel_word(&self, index: SlotIndex, word: usize, value: u64) {
         self.word(index, word).store(value, Ordering::Relaxed);
-    }
-
-    fn length(slots: u32) -> io::Result<std::num::NonZeroUsize> {
-        let bytes = slots as usize * size_of::<FlowSlot>();
-        std::num::NonZeroUsize::new(bytes).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
     }
 
     fn word(&self, index: SlotIndex, word: usize) -> &AtomicU64 {
@@ -76,10 +118,20 @@ impl FlowTable {
         FlowSlot::from_words(words).unwrap_or_default()
     }
 
-    /// Packets and bytes forwarded since the slot exists.
-    pub(crate) fn counted(&self, index: SlotIndex) -> (u64, u64) {
+    /// What was counted since the slot exists.
+    pub(crate) fn counted(&self, index: SlotIndex) -> Counted {
+        // What is expected first: a packet that comes between the loads must not look like one that is missing.
+        let expected = self.expected(index).load(Ordering::Acquire);
         let load = |word| self.word(index, word).load(Ordering::Relaxed);
-        (load(FlowSlot::PACKETS), load(FlowSlot::BYTES))
+        Counted { packets: load(FlowSlot::PACKETS), bytes: load(FlowSlot::BYTES), expected }
+    }
+
+    fn expected(&self, index: SlotIndex) -> &AtomicU64 {
+        assert!(index.0 < self.slots, "slot {index:?} is beyond the table");
+        // SAFETY: as in `word`.
+        unsafe {
+            self.sequences.add(index.0 as usize * SequenceSlot::WORDS + SequenceSlot::EXPECTED).as_ref()
+        }
     }
 
     /// Writes the daemon's part of the body. On a live slot each word takes effect by itself.
@@ -127,9 +179,20 @@ impl FlowTable {
 
 impl Drop for FlowTable {
     fn drop(&mut self) {
-        // SAFETY: the mapping made in `map`, and nothing borrows from it any more.
-        let _ = unsafe { munmap(self.memory.cast(), self.slots as usize * size_of::<FlowSlot>()) };
+        unmap::<FlowSlot>(self.memory, self.slots);
+        unmap::<SequenceSlot>(self.sequences, self.slots);
     }
+}
+
+/// Bytes of a table of slots.
+fn length<Slot>(slots: u32) -> io::Result<NonZeroUsize> {
+    NonZeroUsize::new(slots as usize * size_of::<Slot>())
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
+}
+
+fn unmap<Slot>(memory: NonNull<AtomicU64>, slots: u32) {
+    // SAFETY: a mapping of this size made in `map`, and nothing borrows from it any more.
+    let _ = unsafe { munmap(memory.cast(), slots as usize * size_of::<Slot>()) };
 }
 
 #[cfg(test)]

@@ -77,6 +77,7 @@ impl Kernel {
                     "replacing the table of flows by a larger one"
                 );
                 remove(&pins, names::FLOWS)?;
+                remove(&pins, names::SEQUENCES)?;
             }
         }
         for name in names::MAPS {
@@ -93,9 +94,9 @@ impl Kernel {
         let pin = pins.pin(names::PROGRAM);
         program.pin(&pin).map_err(|error| StartError::pins(&pin, std::io::Error::other(chain(&error))))?;
 
-        let flows = map_data(&ebpf, names::FLOWS)?;
+        let (flows, sequences) = (map_data(&ebpf, names::FLOWS)?, map_data(&ebpf, names::SEQUENCES)?);
         let slots = address_slots * limits::PORTS_PER_ADDRESS;
-        let flows = FlowTable::map(flows.fd().as_fd(), slots)
+        let flows = FlowTable::map(flows.fd().as_fd(), sequences.fd().as_fd(), slots)
             .map_err(|source| StartError::Network { what: "the table of flows", source })?;
         let mut config = take::<Array<MapData, Config>>(&mut ebpf, names::CONFIG)?;
         config
@@ -231,7 +232,9 @@ fn present(netlink: &mut Netlink, link: &Link) -> Result<Option<Link>, StartErro
 
 fn load_maps(object: &[u8], address_slots: u32, pins: Option<&PinDirectory>) -> Result<Ebpf, StartError> {
     let mut loader = EbpfLoader::new();
-    loader.map_max_entries(names::FLOWS, address_slots * limits::PORTS_PER_ADDRESS);
+    for name in [names::FLOWS, names::SEQUENCES] {
+        loader.map_max_entries(name, address_slots * limits::PORTS_PER_ADDRESS);
+    }
     if let Some(pins) = pins {
         for name in names::MAPS {
             loader.map_pin_path(name, pins.pin(name));

@@ -332,10 +332,10 @@ pub(super) fn obstacle((local, peer): PathKey, state: PathState) -> Option<Media
 fn directions(flows: &FlowTable, [rtp, rtcp]: &[PairState; 2]) -> [DirectionCounters; 2] {
     let (rtp, rtcp) = (rtp.counted(flows), rtcp.counted(flows));
     [CALLER, CALLEE].map(|at| DirectionCounters {
-        rtp_kernel: rtp[at].0,
+        rtp_kernel: rtp[at].packets,
         rtp_relay: 0,
-        rtp_bytes: rtp[at].1,
-        rtcp: rtcp[at].0,
-        lost: None,
+        rtp_bytes: rtp[at].bytes,
+        rtcp: rtcp[at].packets,
+        lost: rtp[at].lost(),
     })
 }

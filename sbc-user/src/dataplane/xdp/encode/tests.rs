@@ -175,11 +175,13 @@ fn a_new_port_of_ours_is_a_new_generation_and_counts_from_there() {
     let (state, _) = write(&table, &mut latest, None, &plan);
     table.store_kernel_word(SlotIndex::new(0, 20_000), FlowSlot::PACKETS, 1007);
     table.store_kernel_word(SlotIndex::new(1, 30_000), FlowSlot::PACKETS, 5);
-    assert_eq!(state.counted(&table), [(7, 0), (5, 0)]);
+    table.store_expected(SlotIndex::new(1, 30_000), 8);
+    let counted = |state: &PairState| state.counted(&table).map(|counted| (counted.packets, counted.lost()));
+    assert_eq!(counted(&state), [(7, None), (5, Some(3))]);
 
     let mut moved = plan.clone();
     moved.caller.local_rtp_port = 20_002;
     let (after, _) = write(&table, &mut latest, Some(&state), &moved);
     assert_ne!(after.generation(), state.generation());
-    assert_eq!(after.counted(&table), [(0, 0), (5, 0)]);
+    assert_eq!(counted(&after), [(0, None), (5, Some(3))]);
 }
