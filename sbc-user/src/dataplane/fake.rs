@@ -129,3 +129,75 @@ impl Dataplane for Fake {
         self.table.calls()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use sbc_core::id::RealmId;
+    use sbc_core::media::plan::{PeerMedia, SourcePolicy, StreamPlan, StreamSide};
+
+    use super::*;
+
+    fn plan(change: impl FnOnce(&mut MediaPlan)) -> MediaCommand {
+        let side = |port| StreamSide {
+            realm: RealmId(0),
+            local_ip: "192.0.2.1".parse().unwrap(),
+            local_rtp_port: port,
+            peer: Some(PeerMedia {
+                rtp: "192.0.2.9:4000".parse().unwrap(),
+                rtcp: "192.0.2.9:4001".parse().unwrap(),
+            }),
+            source: SourcePolicy::Signalled,
+            dscp: 46,
+        };
+        let stream = StreamPlan { mline: 0, caller: side(20_000), callee: side(20_002) };
+        let mut plan = MediaPlan { call: CallId(1), streams: vec![stream] };
+        change(&mut plan);
+        MediaCommand::Install(plan)
+    }
+
+    #[test]
+    fn a_failure_that_was_asked_for_changes_nothing_and_comes_once() {
+        let (mut fake, now) = (Fake::new(Placement::Kernel), Instant::now());
+        fake.fail_next(MediaError::Full("slots"));
+        fake.apply(now, OpId(1), plan(|_| ()));
+        let result = Err(MediaError::Full("slots"));
+        assert_eq!(fake.poll_event(), Some(DataplaneEvent::Done { op: OpId(1), result }));
+        assert_eq!(fake.snapshot(), []);
+        fake.apply(now, OpId(2), plan(|_| ()));
+        assert!(matches!(fake.poll_event(), Some(DataplaneEvent::Done { result: Ok(_), .. })));
+        assert_eq!(fake.snapshot(), [CallId(1)]);
+    }
+
+    #[test]
+    fn a_peer_cannot_be_on_our_loopback_interface() {
+        let (mut fake, now) = (Fake::new(Placement::Relay), Instant::now());
+        let inside: SocketAddr = "127.0.0.1:4001".parse().unwrap();
+        let plan = plan(|plan| plan.streams[0].caller.peer.iter_mut().for_each(|peer| peer.rtcp = inside));
+        fake.apply(now, OpId(1), plan);
+        let result = Err(MediaError::NoRoute(inside));
+        assert_eq!(fake.poll_event(), Some(DataplaneEvent::Done { op: OpId(1), result }));
+    }
+
+    #[test]
+    fn a_plan_that_nothing_could_carry_is_a_fault_of_the_engine() {
+        let faults: [fn(&mut MediaPlan); 6] = [
+            |plan| plan.streams[0].caller.local_rtp_port = 20_001,
+            |plan| plan.streams[0].callee.local_rtp_port = 0,
+            |plan| plan.streams[0].callee.dscp = 64,
+            |plan| plan.streams[0].caller.local_ip = "0.0.0.0".parse().unwrap(),
+            |plan| plan.streams[0].caller.peer.iter_mut().for_each(|peer| peer.rtcp.set_port(0)),
+            |plan| plan.streams.push(plan.streams[0].clone()),
+        ];
+        for fault in faults {
+            let mut fake = Fake::new(Placement::Kernel);
+            let apply = || fake.apply(Instant::now(), OpId(1), plan(fault));
+            assert!(catch_unwind(AssertUnwindSafe(apply)).is_err());
+        }
+        let mut fake = Fake::new(Placement::Kernel);
+        fake.apply(Instant::now(), OpId(1), plan(|_| ()));
+        let again = || fake.apply(Instant::now(), OpId(1), plan(|_| ()));
+        assert!(catch_unwind(AssertUnwindSafe(again)).is_err(), "an operation is used once");
+    }
+}

@@ -103,8 +103,10 @@ impl Table {
         }
         for side in plan.streams.iter().flat_map(|stream| [&stream.caller, &stream.callee]) {
             for peer in side.peer.iter().flat_map(|peer| [peer.rtp, peer.rtcp]) {
-                // To a port of the same call is to itself, in a circle.
-                if peer.is_ipv4() != side.local_ip.is_ipv4() || wanted.contains(&peer) {
+                // To a port of the same call is to itself, in a circle. To our own loopback interface a peer has no
+                // business: what listens there trusts whoever reaches it.
+                let inside = peer.ip().is_loopback() && !side.local_ip.is_loopback();
+                if peer.is_ipv4() != side.local_ip.is_ipv4() || inside || wanted.contains(&peer) {
                     return Err(MediaError::NoRoute(peer));
                 }
             }
