@@ -686,3 +686,51 @@ fn two_realms_share_an_address_and_leave_the_ports_between_their_ranges_alone() 
         border.planes.stop().unwrap();
     });
 }
+
+#[test]
+fn an_update_loses_no_packet() {
+    const PACKETS: u16 = 5000;
+    inside("an_update_loses_no_packet", |world| {
+        let mut border = world.start();
+        let mut stream = signalled();
+        stream.caller.source = SourcePolicy::Learn { allowed: CALLER.into() };
+        border.install(vec![stream.clone()]);
+        let caller = bind(&world.caller, CALLER, CALLER_PORT);
+        let callee = bind(&world.callee, CALLEE, CALLEE_PORT);
+        let outside = address(OUTSIDE, OUTSIDE_PORT);
+        let updates = std::thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                for number in 0..PACKETS {
+                    caller.send_to(&rtp(number), outside).unwrap();
+                    std::thread::yield_now();
+                }
+            });
+            let receiver = scope.spawn(|| {
+                let mut buffer = [0; 2048];
+                for number in 0..PACKETS {
+                    let length = callee.recv(&mut buffer).unwrap_or_else(|error| panic!("{number}: {error}"));
+                    assert_eq!(&buffer[..length], rtp(number), "{number}");
+                }
+            });
+            let mut updates = 0_u32;
+            while !sender.is_finished() {
+                // Another mark each time; and every second time a callee's side that learns, which takes a new
+                // generation, while the caller keeps what it claimed.
+                stream.callee.dscp = (updates % 64) as u8;
+                stream.callee.source = match updates % 2 {
+                    0 => SourcePolicy::Learn { allowed: CALLEE.into() },
+                    _ => SourcePolicy::Signalled,
+                };
+                border.install(vec![stream.clone()]);
+                updates += 1;
+            }
+            sender.join().unwrap();
+            receiver.join().unwrap();
+            updates
+        });
+        assert!(updates > 10, "{updates}");
+        let counters = border.planes.counters(CALL);
+        assert_eq!(counters[0].from_caller.rtp_kernel, u64::from(PACKETS));
+        border.planes.stop().unwrap();
+    });
+}

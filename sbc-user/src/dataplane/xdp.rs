@@ -63,6 +63,8 @@ pub struct Xdp {
     calls: HashMap<CallId, Call>,
     /// Whose each slot is that is not Idle.
     owners: HashMap<SlotIndex, Owner>,
+    /// The slots of each call that the relay serves.
+    relayed: HashMap<CallId, Vec<SlotIndex>>,
     generation: Generation,
     waiting: BTreeMap<CallId, Waiting>,
     events: VecDeque<DataplaneEvent>,

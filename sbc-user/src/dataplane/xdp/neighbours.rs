@@ -19,8 +19,10 @@ use std::time::{Duration, Instant};
 
 use super::netlink::{Change, Link, Mac, Neighbour, Netlink, Route};
 
-/// A hop that no flow uses is kept this long, so that the next call finds it resolved.
-const HOP_REST: Duration = Duration::from_secs(60);
+/// A path that no flow uses is kept this long, so that the next call to the same peer finds it resolved.
+const PATH_REST: Duration = Duration::from_secs(60);
+/// A hop that no path uses is kept this long: slots may name it until they are written anew.
+const HOP_REST: Duration = Duration::from_secs(1);
 /// Changes of routes are gathered this long before every path is looked up again.
 const ROUTES_SETTLE: Duration = Duration::from_millis(100);
 
@@ -64,6 +66,8 @@ struct Path {
     way: Way,
     /// The hop before, which serves until the one of `way` is resolved.
     before: Option<HopId>,
+    /// When its last user went away.
+    resting_since: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +111,9 @@ pub(crate) struct Neighbours {
     /// Paths whose new hop is not resolved yet.
     changing: BTreeSet<PathKey>,
     moved: BTreeSet<PathKey>,
+    /// In the order in which they began to rest; one that is used again meanwhile stays in the row.
+    resting_paths: VecDeque<(Instant, PathKey)>,
+    resting_hops: VecDeque<(Instant, HopId)>,
 }
 
 impl Neighbours {
@@ -127,6 +134,8 @@ impl Neighbours {
             writes: VecDeque::new(),
             changing: BTreeSet::new(),
             moved: BTreeSet::new(),
+            resting_paths: VecDeque::new(),
+            resting_hops: VecDeque::new(),
         })
     }
 
@@ -140,10 +149,11 @@ impl Neighbours {
         if !self.paths.contains_key(&key) {
             let way = self.look_up(key);
             self.enter(way);
-            self.paths.insert(key, Path { users: 0, way, before: None });
+            self.paths.insert(key, Path { users: 0, way, before: None, resting_since: None });
         }
         if let Some(path) = self.paths.get_mut(&key) {
             path.users += 1;
+            path.resting_since = None;
         }
         self.state(key)
     }
@@ -152,14 +162,9 @@ impl Neighbours {
     pub(crate) fn release(&mut self, now: Instant, key: PathKey) {
         let Some(path) = self.paths.get_mut(&key) else { return };
         path.users -= 1;
-        if path.users == 0
-            && let Some(path) = self.paths.remove(&key)
-        {
-            self.changing.remove(&key);
-            self.leave(now, path.way);
-            if let Some(before) = path.before {
-                self.leave(now, Way::Hop(before));
-            }
+        if path.users == 0 {
+            path.resting_since = Some(now);
+            self.resting_paths.push_back((now, key));
         }
     }
 
@@ -195,21 +200,33 @@ impl Neighbours {
 
     /// When `handle_timeout` has work.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let rested =
-            self.hops.values().filter_map(|hop| hop.resting_since).min().map(|since| since + HOP_REST);
-        [self.routes_due, rested].into_iter().flatten().min()
+        let paths = self.resting_paths.front().map(|(since, _)| *since + PATH_REST);
+        let hops = self.resting_hops.front().map(|(since, _)| *since + HOP_REST);
+        [self.routes_due, paths, hops].into_iter().flatten().min()
     }
 
-    /// Looks paths up again after routes settled, and forgets hops that rested long enough.
+    /// Looks paths up again after routes settled, and forgets what rested long enough.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         if self.routes_due.is_some_and(|due| due <= now) {
             self.routes_due = None;
             self.look_up_all(now);
         }
-        let rested = |hop: &Hop| hop.resting_since.is_some_and(|since| since + HOP_REST <= now);
-        let ids: Vec<HopId> = self.hops.iter().filter(|(_, hop)| rested(hop)).map(|(id, _)| *id).collect();
-        for id in ids {
-            self.forget(id);
+        while let Some((since, key)) = self.resting_paths.pop_front_if(|(since, _)| *since + PATH_REST <= now)
+        {
+            if self.paths.get(&key).is_some_and(|path| path.resting_since == Some(since))
+                && let Some(path) = self.paths.remove(&key)
+            {
+                self.changing.remove(&key);
+                self.leave(now, path.way);
+                if let Some(before) = path.before {
+                    self.leave(now, Way::Hop(before));
+                }
+            }
+        }
+        while let Some((since, id)) = self.resting_hops.pop_front_if(|(since, _)| *since + HOP_REST <= now) {
+            if self.hops.get(&id).is_some_and(|hop| hop.resting_since == Some(since)) {
+                self.forget(id);
+            }
         }
     }
 
@@ -358,6 +375,7 @@ impl Neighbours {
             hop.paths -= 1;
             if hop.paths == 0 {
                 hop.resting_since = Some(now);
+                self.resting_hops.push_back((now, id));
             }
         }
     }

@@ -69,21 +69,20 @@ impl Xdp {
                 }
             }
         }
-        let relayed = |owner: &Owner| owner.call == call && owner.relayed;
-        let before: Vec<SlotIndex> =
-            self.owners.iter().filter(|(_, owner)| relayed(owner)).map(|(slot, _)| *slot).collect();
-        for slot in before {
-            if !wanted.iter().any(|(index, _)| *index == slot) {
+        for slot in self.relayed.remove(&call).unwrap_or_default() {
+            let still = self.owners.get(&slot).is_some_and(|owner| owner.call == call && owner.relayed);
+            if still && !wanted.iter().any(|(index, _)| *index == slot) {
                 self.kernel.flows.withdraw(slot);
                 self.owners.remove(&slot);
             }
         }
         for (slot, owner) in wanted {
-            if self.owners.get(&slot).is_some_and(|other| !relayed(other)) {
+            if self.owners.get(&slot).is_some_and(|other| other.call != call || !other.relayed) {
                 tracing::warn!(?slot, %call, "a relayed port is in use in the kernel");
                 continue;
             }
             self.owners.insert(slot, owner);
+            self.relayed.entry(call).or_default().push(slot);
             let generation = self.kernel.flows.read(slot).head.generation;
             let head = FlowHead { state: FlowState::Relay, kind: owner.kind, next_hop: 0, generation };
             self.kernel.flows.publish(slot, head);

@@ -81,6 +81,7 @@ impl Xdp {
             interfaces,
             calls: HashMap::new(),
             owners: HashMap::new(),
+            relayed: HashMap::new(),
             generation: Generation::FIRST,
             waiting: BTreeMap::new(),
             events: VecDeque::new(),
