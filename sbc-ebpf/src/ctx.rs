@@ -256,3 +256,61 @@ impl Numbering {
         }
     }
 }
+
+#[cfg(test)]
+impl Frame {
+    /// A frame over test data, which must outlive it.
+    pub(crate) fn over(bytes: &mut [u8]) -> Self {
+        let start = bytes.as_mut_ptr() as usize;
+        Self { start, end: start + bytes.len() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use proptest::prelude::*;
+    use sbc_common::checksum::{checksum, fold};
+
+    #[test]
+    fn a_window_ends_where_the_frame_ends() {
+        let mut bytes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+        let frame = Frame::over(&mut bytes);
+        assert!(frame.window::<10>(0).is_some() && frame.window::<8>(2).is_some());
+        assert!(frame.window::<11>(0).is_none() && frame.window::<8>(3).is_none());
+        let window = frame.window::<8>(1).unwrap();
+        assert_eq!((window.load8::<7>(), window.load16::<0>().to_ne_bytes()), (8, [1, 2]));
+        window.store32::<2>(u32::from_ne_bytes([30, 40, 50, 60]));
+        assert_eq!(bytes, [0, 1, 2, 30, 40, 50, 60, 7, 8, 9]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_sum_of_a_run_is_that_of_its_words(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..200), offset in 0..8usize, more in 0..4usize,
+        ) {
+            let length = bytes.len().saturating_sub(offset);
+            let frame = Frame::over(&mut bytes);
+            let sum = frame.sum(offset, length).map(fold);
+            prop_assert_eq!(frame.sum(offset, length + more + 1), None);
+            prop_assert_eq!(sum, Some(!checksum(&[bytes.get(offset..).unwrap_or(&[])]).to_be()));
+        }
+    }
+
+    #[test]
+    fn of_two_claims_one_succeeds() {
+        for _ in 0..200 {
+            let mut slot = FlowSlot::default();
+            let pointer = &raw mut slot as usize;
+            let claim = move |new| Slot::at(pointer as *mut FlowSlot).claim(0, new);
+            let (one, two) = std::thread::scope(|scope| {
+                let other = scope.spawn(move || claim(2));
+                (claim(1), other.join().unwrap())
+            });
+            assert!(one != two);
+            assert_eq!(slot.learned_source.to_word(), if one { 1 } else { 2 });
+        }
+    }
+}

@@ -79,3 +79,20 @@ impl From<DropReason> for Outcome {
         Self::Drop(reason)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_is_counted_under_its_own_name() {
+        for (outcome, counter) in [
+            (Outcome::Transmit, Counter::ForwardSame),
+            (Outcome::Redirect, Counter::ForwardOther),
+            (PassReason::Fragment.into(), Counter::PassFragment),
+            (DropReason::WrongSource.into(), Counter::DropWrongSource),
+        ] {
+            assert_eq!(outcome.counter(), counter.number());
+        }
+    }
+}

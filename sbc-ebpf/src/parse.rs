@@ -86,3 +86,60 @@ fn ipv4(frame: &Frame, ip_offset: usize, vlan: u16) -> Result<Datagram, PassReas
         udp_bytes: u16::from_be(udp.load16::<4>()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const UNTAGGED: [u8; 42] = [
+        2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00, // Ethernet
+        0x45, 0, 0, 28, 0, 1, 0x40, 0, 64, 17, 0, 0, 203, 0, 113, 5, 192, 0, 2, 1, // IPv4
+        0x0f, 0xa0, 0x4e, 0x20, 0, 8, 0, 0, // UDP
+    ];
+
+    fn expected(ip_offset: usize, vlan: u16) -> Datagram {
+        Datagram {
+            ip_offset,
+            vlan,
+            source: u64::from_ne_bytes([203, 0, 113, 5, 0x0f, 0xa0, 0, 0]),
+            destination_address: u32::from_ne_bytes([192, 0, 2, 1]),
+            destination_port: 20_000,
+            ip_bytes: 28,
+            udp_bytes: 8,
+        }
+    }
+
+    #[test]
+    fn headers_are_read_with_and_without_a_tag() {
+        assert_eq!(datagram(&Frame::over(&mut UNTAGGED.clone())), Ok(expected(14, 0)));
+        let mut tagged = [0; 46];
+        tagged[..12].copy_from_slice(&UNTAGGED[..12]);
+        tagged[12..16].copy_from_slice(&[0x81, 0, 0xa1, 0x23]);
+        tagged[16..].copy_from_slice(&UNTAGGED[12..]);
+        assert_eq!(datagram(&Frame::over(&mut tagged)), Ok(expected(18, 0x123)));
+        tagged[12..14].copy_from_slice(&[0x88, 0xa8]);
+        assert_eq!(datagram(&Frame::over(&mut tagged)), Err(PassReason::NotIpv4));
+    }
+
+    #[test]
+    fn dont_fragment_is_not_a_fragment() {
+        for (bits, result) in [
+            (0x40, Ok(expected(14, 0))),
+            (0x20, Err(PassReason::Fragment)),
+            (0x01, Err(PassReason::Fragment)),
+        ] {
+            let mut frame = UNTAGGED;
+            frame[20] = bits;
+            assert_eq!(datagram(&Frame::over(&mut frame)), result, "{bits:#x}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_cut_frame_is_truncated(length in 0..42usize) {
+            let mut frame = UNTAGGED;
+            prop_assert_eq!(datagram(&Frame::over(&mut frame[..length])), Err(PassReason::Truncated));
+        }
+    }
+}

@@ -47,3 +47,46 @@ fn replace_addresses(headers: &Window<HEADERS>, local: Endpoint, target: Target)
     headers.store32::<16>(new_destination);
     Delta::ZERO.replace32(source, new_source).replace32(destination, new_destination)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use sbc_common::checksum::checksum;
+
+    /// Writes the right checksums into a packet of headers and payload.
+    fn seal(packet: &mut [u8]) {
+        packet[10..12].fill(0);
+        let ip = checksum(&[&packet[..20]]);
+        packet[10..12].copy_from_slice(&ip.to_be_bytes());
+        packet[26..28].fill(0);
+        let length = ((packet.len() - 20) as u16).to_be_bytes();
+        let udp = checksum(&[&packet[12..20], &[0, 17], &length, &packet[20..]]);
+        packet[26..28].copy_from_slice(&if udp == 0 { 0xffff } else { udp }.to_be_bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn a_right_packet_stays_right(
+            mut packet in proptest::collection::vec(any::<u8>(), 28..80),
+            local: ([u8; 4], u16), remote: ([u8; 4], u16), dscp in 0..64u8, ttl: u8,
+        ) {
+            packet[0] = 0x45;
+            packet[9] = 17;
+            seal(&mut packet);
+            let mut rewritten = packet.clone();
+            let local = Endpoint::new(local.0, local.1);
+            let target = Target::new(Endpoint::new(remote.0, remote.1), dscp, ttl);
+            prop_assert_eq!(rewrite(&Frame::over(&mut rewritten), 0, local, target), Some(()));
+
+            packet[1] = dscp << 2 | packet[1] & 3;
+            packet[8] = ttl;
+            packet[12..16].copy_from_slice(&local.address);
+            packet[16..20].copy_from_slice(&target.address);
+            packet[20..22].copy_from_slice(&local.port);
+            packet[22..24].copy_from_slice(&target.port);
+            seal(&mut packet);
+            prop_assert_eq!(rewritten, packet);
+        }
+    }
+}
