@@ -140,7 +140,7 @@ impl Call {
     /// Whether the callee's INVITE asks for the user whom this one asks for.
     #[must_use]
     pub fn asks_for_same_user(&self, invite: &Message) -> bool {
-        self.callee.placed_user() == invite.uri().and_then(|uri| uri.user().map(ToOwned::to_owned))
+        self.callee.asked_user() == invite.uri().and_then(|uri| uri.user().map(ToOwned::to_owned))
     }
 
     /// Whether the signalling of a leg runs over this connection.

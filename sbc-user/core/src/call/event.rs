@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::call::hide::{Carried, Secrets};
-use crate::sip::header::HeaderName;
+use crate::sip::header::{HeaderName, NameAddr};
 use crate::sip::{Message, Method};
 use crate::txn::ServerTxnId;
 
@@ -47,6 +47,51 @@ pub struct Ask {
     pub content: Content,
     /// How many hops it may still take.
     pub max_forwards: u8,
+}
+
+/// Who calls whom, as an INVITE says it.
+#[derive(Clone, Debug)]
+pub struct Invited {
+    /// The calling party.
+    pub from: Party,
+    /// The called party.
+    pub to: Party,
+    /// Whom the request is for: its Request-URI.
+    pub asked: String,
+}
+
+/// A party of a call.
+#[derive(Clone, Debug)]
+pub struct Party {
+    /// Its display name as written, with its quotes; may be empty.
+    pub display: Bytes,
+    /// Its URI.
+    pub uri: String,
+}
+
+impl Party {
+    /// Of a From or To value.
+    #[must_use]
+    pub fn of(value: &NameAddr<'_>) -> Self {
+        Self {
+            display: Bytes::copy_from_slice(value.display_raw().unwrap_or_default()),
+            uri: value.uri().as_str().to_owned(),
+        }
+    }
+
+    /// As the value of a From or To, with a tag if it has one.
+    #[must_use]
+    pub fn value(&self, tag: Option<&str>) -> Vec<u8> {
+        let mut out = self.display.to_vec();
+        if !out.is_empty() {
+            out.push(b' ');
+        }
+        out.extend_from_slice(format!("<{}>", self.uri).as_bytes());
+        if let Some(tag) = tag {
+            out.extend_from_slice(format!(";tag={tag}").as_bytes());
+        }
+        out
+    }
 }
 
 /// A response's status and what crosses of it.

@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
+use crate::flow::Transport;
 use crate::sip::header::{HeaderName, NameAddr};
 use crate::sip::{Message, Uri};
 
@@ -326,6 +327,22 @@ pub fn with_host(uri: &Uri<'_>, ip: IpAddr) -> String {
     format!("sip:{user}{}{}", host(ip), params_that_cross(uri))
 }
 
+/// Whom a request for `asked` is for at the next hop: the same user there. A URI without a host of its own (`urn:`) stays
+/// as it is.
+#[must_use]
+pub fn asked_at(asked: &str, face: &Face, transport: Transport) -> String {
+    let Ok(uri) = Uri::parse(asked) else { return asked.to_owned() };
+    let by = if transport.is_reliable() { format!(";transport={transport}") } else { String::new() };
+    if uri.is_sip() {
+        let user = uri.user().map_or_else(String::new, |user| format!("{user}@"));
+        format!("sip:{user}{}{}{by}", face.remote, params_that_cross(&uri))
+    } else if uri.scheme() == "tel" {
+        format!("sip:{}{}@{};user=phone{by}", uri.opaque(), uri.params_text(), face.remote)
+    } else {
+        asked.to_owned()
+    }
+}
+
 /// Parameters of a URI that speak about the party and not about the way to it.
 #[must_use]
 pub fn params_that_cross(uri: &Uri<'_>) -> String {
@@ -519,6 +536,29 @@ mod tests {
         }
         for line in ["X-A: mycarrier.example\r\n", "X-B: carrier.examples\r\n", "X-C: 2001:db8::71\r\n"] {
             assert_eq!(crossing(line, true).0, line);
+        }
+    }
+
+    #[test]
+    fn the_user_asked_for_is_asked_for_at_the_next_hop() {
+        let face = |remote: &str| Face {
+            local: HIDING.parse().unwrap(),
+            remote: remote.parse().unwrap(),
+            hide: true,
+        };
+        for (asked, remote, transport, expected) in [
+            ("sip:bob@203.0.113.1", "10.9.0.20:5060", Transport::Udp, "sip:bob@10.9.0.20:5060"),
+            ("sips:203.0.113.1;lr", "10.9.0.20:5061", Transport::Tls, "sip:10.9.0.20:5061;transport=tls"),
+            (
+                "sip:+1;npdi;rn=2@x;user=phone;tgrp=a;trunk-context=y",
+                "[2001:db8::2]:5060",
+                Transport::Tcp,
+                "sip:+1;npdi;rn=2@[2001:db8::2]:5060;user=phone;transport=tcp",
+            ),
+            ("tel:+1;isub=5", "10.9.0.20:5060", Transport::Udp, "sip:+1;isub=5@10.9.0.20:5060;user=phone"),
+            ("urn:service:sos", "10.9.0.20:5060", Transport::Udp, "urn:service:sos"),
+        ] {
+            assert_eq!(asked_at(asked, &face(remote), transport), expected);
         }
     }
 

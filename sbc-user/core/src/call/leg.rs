@@ -17,7 +17,7 @@ use bytes::Bytes;
 use crate::call::Side;
 use crate::call::action::{CallTimer, Effect, Purpose};
 use crate::call::context::Context;
-use crate::call::event::{Ask, Body, Content, LegEvent, Said};
+use crate::call::event::{Ask, Body, Content, Invited, Party, Said};
 use crate::call::hide::{self, Face, Secrets};
 use crate::call::placed::{self, Placed};
 use crate::call::received::{self, Received};
@@ -46,8 +46,12 @@ pub struct Leg {
     secrets: Secrets,
     call_id: Box<str>,
     local_tag: Box<str>,
-    from: String,
-    to: String,
+    from: Party,
+    to: Party,
+    /// The Request-URI of its first INVITE.
+    asked: String,
+    /// How it was told, or will be told, that it is over.
+    farewell: Option<Farewell>,
     invite: Invite,
     /// The dialog in force: the caller's from the start, the callee's from its last tagged response on.
     dialog: Option<Dialog>,
@@ -125,8 +129,10 @@ impl Leg {
             secrets,
             call_id: request.call_id()?.into(),
             local_tag,
-            from: request.from()?.uri().as_str().to_owned(),
-            to: request.to()?.uri().as_str().to_owned(),
+            from: Party::of(&request.from()?),
+            to: Party::of(&request.to()?),
+            asked: request.request_uri().unwrap_or_default().to_owned(),
+            farewell: None,
             invite: Invite::Received { state: Received::Proceeding, txn, request },
             dialog: Some(dialog),
             forks: Vec::new(),
@@ -137,7 +143,7 @@ impl Leg {
     }
 
     /// The leg of a callee that has not been called yet.
-    pub fn of_callee<R: Rng>(cx: &mut Context<'_, R>, trunk: TrunkId, flow: Flow, caller: &Self) -> Self {
+    pub fn of_callee<R: Rng>(cx: &mut Context<'_, R>, trunk: TrunkId, flow: Flow, invited: &Invited) -> Self {
         let face = cx.face(flow, flow.remote);
         let local_tag: Box<str> = cx.origin.tag(cx.rng).into();
         let call_id: Box<str> = cx.origin.call_id(cx.rng).into();
@@ -146,9 +152,9 @@ impl Leg {
         secrets.add(&call_id);
         secrets.add(&local_tag);
         cx.effects.push(Effect::Index(local_tag.clone(), Side::Callee));
-        let crossing = |uri: &str, ip| match Uri::parse(uri) {
-            Ok(uri) if face.hide => hide::with_host(&uri, ip),
-            Ok(_) | Err(_) => uri.to_owned(),
+        let crossing = |party: &Party, ip| match Uri::parse(&party.uri) {
+            Ok(uri) if face.hide => Party { display: party.display.clone(), uri: hide::with_host(&uri, ip) },
+            Ok(_) | Err(_) => party.clone(),
         };
         Self {
             side: Side::Callee,
@@ -158,8 +164,10 @@ impl Leg {
             secrets,
             call_id,
             local_tag,
-            from: crossing(&caller.from, face.local.ip()),
-            to: crossing(&caller.to, face.remote.ip()),
+            from: crossing(&invited.from, face.local.ip()),
+            to: crossing(&invited.to, face.remote.ip()),
+            asked: hide::asked_at(&invited.asked, &face, flow.transport),
+            farewell: None,
             invite: Invite::Placed { state: Placed::Idle, txn: None, request: None },
             dialog: None,
             forks: Vec::new(),
@@ -171,19 +179,13 @@ impl Leg {
 
     // --- what is asked of it ---
 
-    /// Sends the first INVITE, made from the caller's.
-    pub fn place<R: Rng>(
-        &mut self,
-        cx: &mut Context<'_, R>,
-        caller: &Self,
-        content: &Content,
-        max_forwards: u8,
-    ) {
+    /// Sends the first INVITE.
+    pub fn place<R: Rng>(&mut self, cx: &mut Context<'_, R>, content: &Content, max_forwards: u8) {
         let Invite::Placed { state, .. } = &mut self.invite else { return };
         let (next, actions) = state.on(placed::Event::Place);
         *state = next;
         if actions.contains(&placed::Action::SendInvite) {
-            self.send_invite(cx, caller, content, max_forwards);
+            self.send_invite(cx, content, max_forwards);
         }
     }
 
@@ -204,6 +206,7 @@ impl Leg {
 
     /// Ends it, in whatever way its state asks for. Correct to call twice.
     pub fn hang_up<R: Rng>(&mut self, cx: &mut Context<'_, R>, farewell: &Farewell) {
+        self.farewell.get_or_insert_with(|| farewell.clone());
         match self.invite {
             Invite::Received { .. } => {
                 self.on_received(cx, received::Event::Hangup, None, Some(farewell));
@@ -278,13 +281,16 @@ impl Leg {
 
     // --- looking ---
 
-    /// The user whom the INVITE that it sent asks for.
+    /// Who calls whom on it.
     #[must_use]
-    pub fn placed_user(&self) -> Option<String> {
-        match &self.invite {
-            Invite::Placed { request, .. } => request.as_ref()?.uri()?.user().map(ToOwned::to_owned),
-            Invite::Received { .. } => None,
-        }
+    pub fn invited(&self) -> Invited {
+        Invited { from: self.from.clone(), to: self.to.clone(), asked: self.asked.clone() }
+    }
+
+    /// The user whom its first INVITE asks for.
+    #[must_use]
+    pub fn asked_user(&self) -> Option<String> {
+        Uri::parse(&self.asked).ok()?.user().map(ToOwned::to_owned)
     }
 
     /// The trunk that it talks to.
@@ -334,8 +340,8 @@ impl Leg {
             transport: self.flow.transport,
             remote: self.flow.remote,
             sip_call_id: self.call_id.to_string(),
-            from: self.from.clone(),
-            to: self.to.clone(),
+            from: self.from.uri.clone(),
+            to: self.to.uri.clone(),
         }
     }
 
@@ -430,24 +436,6 @@ impl Leg {
             }
         }
         actions
-    }
-
-    fn on_bye<R: Rng>(&mut self, cx: &mut Context<'_, R>, ask: Ask) -> Option<LegEvent> {
-        let reports = match self.invite {
-            Invite::Received { .. } => {
-                let actions = self.on_received(cx, received::Event::Bye, None, None);
-                actions.contains(&received::Action::ReportReleased)
-            }
-            Invite::Placed { .. } => {
-                let actions = self.on_placed(cx, placed::Event::Bye, &Body::None, &Farewell::plain());
-                actions.contains(&placed::Action::ReportReleased)
-            }
-        };
-        self.reply(cx, &ask, &Said::local(200), None);
-        if let Some(dialog) = &mut self.dialog {
-            dialog.on(DialogEvent::Bye);
-        }
-        reports.then_some(LegEvent::Disconnect(ask.content))
     }
 
     // --- the path ---

@@ -61,7 +61,7 @@ impl Call {
         let transport = cx.listener(next_hop.listener).map_or(flow.transport, |listener| listener.transport);
         let out = Flow { listener: next_hop.listener, transport, remote: next_hop.remote, conn: None };
         let caller = Leg::of_caller(cx, from, flow, txn, request)?;
-        let callee = Leg::of_callee(cx, to, out, &caller);
+        let callee = Leg::of_callee(cx, to, out, &caller.invited());
         let caller_media = media_side(cx, from, flow);
         let callee_media = media_side(cx, to, out);
         Ok(Self {
@@ -244,7 +244,7 @@ impl Call {
                 Action::StartNoAnswer => {
                     cx.effects.push(Effect::Arm(CallTimer::NoAnswer, cx.now.mono + NO_ANSWER_LIMIT));
                 }
-                Action::PlaceCallee => self.callee.place(cx, &self.caller, content, self.max_forwards),
+                Action::PlaceCallee => self.callee.place(cx, content, self.max_forwards),
                 Action::StopNoAnswer
                 | Action::RelayProgress
                 | Action::CompleteMedia

@@ -167,6 +167,26 @@ fn bye_from_each_side_with_its_reason() {
     }
 }
 
+/// The caller has not acknowledged yet: its BYE has to wait, and still says why when it leaves.
+#[test]
+fn bye_that_waits_for_the_ack() {
+    let mut pair = Pair::new();
+    pair.a.auto_ack = false;
+    pair.a.invite("bob", Some(&offer()));
+    pair.run_ms(100);
+    pair.b.respond(200, Some(&answer()));
+    pair.b.invite_done();
+    pair.run_ms(100);
+    pair.b.ended = true;
+    pair.b.in_dialog("BYE", None, "Reason: Q.850;cause=31\r\n");
+    pair.run_ms(400);
+    assert_eq!((pair.b.count("BYE", 200), pair.a.count("BYE", 0)), (1, 0));
+    pair.a.ack();
+    pair.run_ms(100);
+    assert_eq!(pair.a.last("BYE", 0).header("Reason").unwrap(), "Q.850;cause=31");
+    pair.assert_nothing_left(1);
+}
+
 #[test]
 fn byes_that_cross() {
     let mut pair = Pair::new();

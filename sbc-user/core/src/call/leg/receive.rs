@@ -293,4 +293,22 @@ impl Leg {
             Invite::Placed { state, .. } => *state = Placed::Closed,
         }
     }
+
+    fn on_bye<R: Rng>(&mut self, cx: &mut Context<'_, R>, ask: Ask) -> Option<LegEvent> {
+        let reports = match self.invite {
+            Invite::Received { .. } => {
+                let actions = self.on_received(cx, received::Event::Bye, None, None);
+                actions.contains(&received::Action::ReportReleased)
+            }
+            Invite::Placed { .. } => {
+                let actions = self.on_placed(cx, placed::Event::Bye, &Body::None, &Farewell::plain());
+                actions.contains(&placed::Action::ReportReleased)
+            }
+        };
+        self.reply(cx, &ask, &Said::local(200), None);
+        if let Some(dialog) = &mut self.dialog {
+            dialog.on(DialogEvent::Bye);
+        }
+        reports.then_some(LegEvent::Disconnect(ask.content))
+    }
 }

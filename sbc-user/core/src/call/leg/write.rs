@@ -13,39 +13,24 @@ use crate::counter::Counter;
 use crate::dialog::{MAX_FORWARDS, Unacknowledged};
 use crate::policy::admission::Saying;
 use crate::rng::Rng;
-use crate::sip::header::NameAddr;
-use crate::sip::{HeaderName, Message, MessageBuilder, Method, Uri};
+use crate::sip::{HeaderName, Message, MessageBuilder, Method};
 use crate::txn::ServerTxnId;
 
 impl Leg {
     pub(super) fn send_invite<R: Rng>(
         &mut self,
         cx: &mut Context<'_, R>,
-        caller: &Self,
         content: &Content,
         max_forwards: u8,
     ) {
-        let Invite::Received { request: received, .. } = &caller.invite else { return };
         let branch = cx.origin.branch(cx.rng);
-        let party = |value: Option<NameAddr<'_>>, uri: &str| {
-            let display = value.and_then(|value| value.display_raw().map(<[u8]>::to_vec)).unwrap_or_default();
-            let mut out = display;
-            if !out.is_empty() {
-                out.push(b' ');
-            }
-            out.extend_from_slice(format!("<{uri}>").as_bytes());
-            out
-        };
-        let mut from = party(received.from().ok(), &self.from);
-        from.extend_from_slice(format!(";tag={}", self.local_tag).as_bytes());
-        let to = party(received.to().ok(), &self.to);
-        let message = MessageBuilder::request(&Method::Invite, &self.request_uri(received))
+        let message = MessageBuilder::request(&Method::Invite, &self.asked)
             .header(HeaderName::Via, self.via(&branch))
             .header(HeaderName::MaxForwards, max_forwards.to_string())
-            .header(HeaderName::From, from)
-            .header(HeaderName::To, to)
+            .header(HeaderName::From, self.from.value(Some(&self.local_tag)))
+            .header(HeaderName::To, self.to.value(None))
             .header(HeaderName::CallId, self.call_id.as_bytes())
-            .header(HeaderName::CSeq, "1 INVITE")
+            .header(HeaderName::CSeq, format!("{} INVITE", self.invite_number))
             .header(HeaderName::Contact, self.contact())
             .header(HeaderName::Allow, ALLOW);
         let bytes = self.dress(cx, message, content).build();
@@ -61,28 +46,6 @@ impl Leg {
             flow: self.flow,
             bytes,
         });
-    }
-
-    /// Whom the callee's INVITE is for: the user whom the caller named, at the next hop.
-    pub(super) fn request_uri(&self, received: &Message) -> String {
-        let asked = received.request_uri().unwrap_or_default();
-        let Ok(uri) = Uri::parse(asked) else { return asked.to_owned() };
-        let next_hop = |user: &str, params: &str| {
-            let transport = if self.flow.transport.is_reliable() {
-                format!(";transport={}", self.flow.transport)
-            } else {
-                String::new()
-            };
-            let at = if user.is_empty() { "" } else { "@" };
-            format!("sip:{user}{at}{}{params}{transport}", self.face.remote)
-        };
-        if uri.is_sip() {
-            next_hop(uri.user().unwrap_or_default(), &hide::params_that_cross(&uri))
-        } else if uri.scheme() == "tel" {
-            next_hop(&format!("{}{}", uri.opaque(), uri.params_text()), ";user=phone")
-        } else {
-            asked.to_owned()
-        }
     }
 
     pub(super) fn answer_invite<R: Rng>(
@@ -136,11 +99,10 @@ impl Leg {
     }
 
     pub(super) fn send_bye<R: Rng>(&mut self, cx: &mut Context<'_, R>, farewell: Option<&Farewell>) {
-        let nothing = Content::nothing();
-        let content = farewell.map_or(&nothing, |farewell| &farewell.said.content);
-        let content = Content { carried: content.carried.clone(), body: Body::None };
-        let reason = farewell.and_then(|farewell| farewell.reason.as_deref());
-        self.request(cx, Method::Bye, &content, Purpose::Bye(self.side), MAX_FORWARDS, reason);
+        let farewell = farewell.cloned().or_else(|| self.farewell.clone()).unwrap_or_else(Farewell::plain);
+        let content = farewell.said.content.with_body(Body::None);
+        let purpose = Purpose::Bye(self.side);
+        self.request(cx, Method::Bye, &content, purpose, MAX_FORWARDS, farewell.reason.as_deref());
     }
 
     pub(super) fn await_ack<R: Rng>(
