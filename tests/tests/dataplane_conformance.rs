@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use sbc_common::counter::Counter;
 use sbc_core::media::plan::Placement;
 use sbc_tests::netns::{End, Namespace, connect};
-use sbc_tests::{is_root, skip};
+use sbc_tests::{cleanup, is_root, skip};
 use sbc_user::dataplane::Dataplane;
 use sbc_user::dataplane::conformance::{Addresses, CASES, Datagram, PEER_PORTS, Wire};
 use sbc_user::dataplane::fake::Fake;
@@ -239,6 +239,7 @@ struct VethWire<'a, D: OverVeth> {
     before: HashMap<&'static str, u64>,
     addresses: Addresses,
     peers: Peers<'a>,
+    _pins: cleanup::Guard,
 }
 
 impl<'a, D: OverVeth> VethWire<'a, D> {
@@ -256,6 +257,9 @@ impl<'a, D: OverVeth> VethWire<'a, D> {
         let binds = [addresses.caller_local, addresses.callee_local]
             .map(|address| MediaBind { address, ports: 20_000..=29_999 });
         let instance = format!("conf{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let pins = std::path::Path::new("/sys/fs/bpf/sbc").join(&instance);
+        // Also what a start that fails half-way leaves.
+        let pins = cleanup::on_exit(move || drop(std::fs::remove_dir_all(pins)));
         let (plane, placement) = start(&instance, &binds);
         Self {
             before: plane.outcomes(),
@@ -264,6 +268,7 @@ impl<'a, D: OverVeth> VethWire<'a, D> {
             instance,
             addresses,
             peers: Peers::new(Some(peers), addresses),
+            _pins: pins,
         }
     }
 }
