@@ -74,6 +74,8 @@ pub struct Pair {
     a_transport: Transport,
     b_transport: Transport,
     b_open: bool,
+    /// What is sent to B cannot be delivered, and the engine is told so.
+    pub b_unreachable: bool,
 }
 
 pub struct Setup {
@@ -191,6 +193,7 @@ impl Pair {
             a_transport: setup.a_transport,
             b_transport: setup.b_transport,
             b_open: false,
+            b_unreachable: false,
         };
         if setup.a_transport.is_reliable() {
             let flow = pair.flow(End::EngineFromA);
@@ -305,9 +308,10 @@ impl Pair {
         let wall = SystemTime::UNIX_EPOCH + self.now.duration_since(self.started);
         self.engine.handle_input(Now { mono: self.now, wall }, input);
         let mut opened = None;
+        let mut failed = Vec::new();
         while let Some(output) = self.engine.poll_output() {
             match output {
-                Output::Send { flow, bytes, .. } => {
+                Output::Send { op, flow, bytes } => {
                     let to_a = flow.listener == ListenerId(0);
                     let text = String::from_utf8_lossy(&bytes).into_owned();
                     self.check_promise(to_a, &text);
@@ -321,6 +325,10 @@ impl Pair {
                     } else {
                         assert_eq!(flow.remote.ip(), self.b.addr.ip(), "sent to a stranger");
                         self.to_b.push(text);
+                        if self.b_unreachable {
+                            failed.push(op);
+                            continue;
+                        }
                         if self.b_transport.is_reliable() && !self.b_open {
                             self.b_open = true;
                             opened = Some(self.flow(End::EngineFromB));
@@ -336,6 +344,9 @@ impl Pair {
         }
         if let Some(flow) = opened {
             self.input(Input::StreamOpened { flow });
+        }
+        for op in failed {
+            self.input(Input::SendFailed { op });
         }
     }
 

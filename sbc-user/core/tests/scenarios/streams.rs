@@ -6,8 +6,8 @@ use sbc_core::Input;
 use sbc_core::flow::{Flow, Transport};
 use sbc_core::id::{ConnId, ListenerId};
 
-use crate::assert_hidden;
 use crate::pair::{Pair, Setup};
+use crate::{assert_hidden, offer};
 
 #[test]
 fn a_tls_leg_in_odd_chunks() {
@@ -70,4 +70,37 @@ fn a_lost_connection_ends_the_call_unless_it_comes_back() {
     assert_eq!(pair.b.count("BYE", 0), 1);
     pair.assert_nothing_left(1);
     assert_eq!(pair.records[0].cause, "connection lost");
+}
+
+#[test]
+fn a_callee_that_cannot_be_reached() {
+    let mut pair = Pair::with(Setup { b_transport: Transport::Tcp, ..Setup::default() });
+    pair.b_unreachable = true;
+    pair.a.invite("bob", Some(&offer()));
+    pair.run_ms(100);
+    assert!(pair.a.last("INVITE", 500).header("Reason").unwrap().starts_with("SIP;cause=503;"));
+    assert_eq!(pair.counter("send_failed"), 1);
+    pair.assert_nothing_left(1);
+    // And one that disappears: its BYE is given up at once.
+    pair.b_unreachable = false;
+    pair.basic_call();
+    pair.b_unreachable = true;
+    pair.a.bye();
+    pair.run_ms(100);
+    assert_eq!((pair.a.count("BYE", 200), pair.calls().len()), (1, 0));
+    pair.assert_nothing_left(2);
+}
+
+#[test]
+fn a_caller_whose_connection_is_lost_while_it_waits() {
+    let mut pair = Pair::with(Setup { a_transport: Transport::Tls, ..Setup::default() });
+    pair.a.invite("bob", Some(&offer()));
+    pair.run_ms(100);
+    pair.b.respond(180, None);
+    pair.run_ms(100);
+    pair.input(Input::StreamClosed { conn: ConnId(1) });
+    pair.run(Duration::from_secs(33));
+    assert_eq!(pair.b.count("CANCEL", 0), 1);
+    pair.assert_nothing_left(1);
+    assert_eq!((pair.records[0].cause.as_str(), pair.records[0].status), ("connection lost", 503));
 }
