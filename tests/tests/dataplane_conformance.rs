@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sbc_common::counter::Counter;
@@ -61,8 +62,16 @@ fn the_relay_carries_ipv6() {
     });
 }
 
+/// One test at a time: a program that another test starts holds, from the fork until it runs, every socket of this
+/// process, and a port that was given back is still in use.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// In a namespace of its own where that can be, so that nobody else's ports are in the way.
 fn apart(test: impl FnOnce() + Send) {
+    let _alone = alone();
     if is_root() { Namespace::create("conf").unwrap().enter(test).unwrap() } else { test() }
 }
 
@@ -111,6 +120,7 @@ fn between_namespaces<D: OverVeth>(test: &str, start: impl Fn(&str, &[MediaBind]
     if !xdp::is_embedded() {
         return skip(test, "built without the kernel object (SBC_EBPF_OBJECT)");
     }
+    let _alone = alone();
     let (sbc, peers) = (Namespace::create("conf-sbc").unwrap(), Namespace::create("conf-peers").unwrap());
     let ends = |interface, ours, theirs| {
         connect(
