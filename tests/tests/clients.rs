@@ -129,6 +129,13 @@ fn hold_cancel_and_busy_work_between_the_clients_themselves() {
         let batch = Batch { calls: 3, per_second: 10, audio: Duration::ZERO, hold: Duration::ZERO };
         let calling = Calling::start(&left, caller, local, remote, "100", batch, &scratch).unwrap();
         let outcome = calling.finish(Duration::from_secs(20)).unwrap();
-        assert_eq!((outcome.succeeded, outcome.failed), (3, 0), "{caller}: {}", answering.0.log_tail());
+        let called_outcome = answering.finish(Duration::from_secs(20)).unwrap();
+        assert_eq!(called_outcome, outcome, "{called}: {}", answering.process().log_tail());
+        assert_eq!(
+            (outcome.succeeded, outcome.failed),
+            (3, 0),
+            "{caller}: {}",
+            answering.process().log_tail()
+        );
     }
 }

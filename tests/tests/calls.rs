@@ -1,0 +1,222 @@
+//! Real clients call through a real `sbcd` in namespaces: what they hear, what the wire shows, what the records say.
+#![allow(clippy::unwrap_used, reason = "a test file")]
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use sbc_tests::baresip::{Baresip, Phone};
+use sbc_tests::pcap::{Capture, Packet};
+use sbc_tests::process::Scratch;
+use sbc_tests::rtp::{self, Counts, Side};
+use sbc_tests::sbc::{Carried, Networks, OUTSIDE, PBX, SBC_INSIDE, SBC_OUTSIDE, SIP, SIPS, Sbcd, binaries};
+use sbc_tests::sipp::{ANSWER_WITH_AUDIO, Answering, Batch, CALL_WITH_AUDIO, Calling, Outcome};
+use sbc_tests::{is_root, skip};
+use serde_json::{Value, json};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Networks with an SBC, and what is captured at both ends. Fields are dropped in this order.
+struct Bench {
+    sbcd: Sbcd,
+    captures: Option<(Capture, Capture)>,
+    networks: Networks,
+    scratch: Scratch,
+}
+
+impl Bench {
+    /// `None` (and a reason) where this test cannot run.
+    fn start(test: &str) -> Option<Self> {
+        if !is_root() {
+            skip(test, "needs root");
+            return None;
+        }
+        let binaries = match binaries() {
+            Ok(binaries) => binaries,
+            Err(error) => {
+                skip(test, &format!("{error:#}"));
+                return None;
+            }
+        };
+        let scratch = Scratch::create("calls").unwrap();
+        let networks = Networks::create().unwrap();
+        let sbcd = Sbcd::start(&networks, &binaries, "", &scratch).unwrap();
+        let captures = (
+            Capture::start(&networks.outside, "outside0", &scratch).unwrap(),
+            Capture::start(&networks.pbx, "pbx0", &scratch).unwrap(),
+        );
+        Some(Self { sbcd, captures: Some(captures), networks, scratch })
+    }
+
+    fn answering(&self, scenario: &str, audio: Duration) -> Answering {
+        Answering::start(&self.networks.pbx, scenario, SocketAddr::new(PBX, SIP), audio, &self.scratch)
+            .unwrap()
+    }
+
+    fn calling(&self, scenario: &str, batch: Batch) -> Calling {
+        let (local, remote) = (SocketAddr::new(OUTSIDE, SIP), SocketAddr::new(SBC_OUTSIDE, SIP));
+        Calling::start(&self.networks.outside, scenario, local, remote, "100", batch, &self.scratch).unwrap()
+    }
+
+    fn phone(&self, audio: Duration) -> Baresip {
+        let phone = Phone {
+            user: "phone",
+            interface: "outside0",
+            ip: OUTSIDE,
+            transport: "tls",
+            outbound: Some(SocketAddr::new(SBC_OUTSIDE, SIPS)),
+            authority: Some(&self.sbcd.certificates.authority),
+            audio,
+            sip_port: 5070,
+        };
+        Baresip::start(&self.networks.outside, &phone, &self.scratch).unwrap()
+    }
+
+    /// Ends the captures: what was seen outside and at the PBX.
+    fn captured(&mut self) -> (Vec<Packet>, Vec<Packet>) {
+        let (outside, pbx) = self.captures.take().unwrap();
+        (outside.finish().unwrap(), pbx.finish().unwrap())
+    }
+
+    fn records(&self, count: usize) -> Vec<Value> {
+        self.sbcd.wait_for_records(count, LIMIT).unwrap()
+    }
+}
+
+fn counts(outside: &[Packet], pbx: &[Packet]) -> Counts {
+    rtp::count(Side { party: OUTSIDE, packets: outside }, Side { party: PBX, packets: pbx })
+}
+
+fn quiet(calls: u32) -> Batch {
+    Batch { calls, per_second: 10, audio: Duration::ZERO, hold: Duration::ZERO }
+}
+
+/// Nothing was lost, nothing went by the relay, and the kernel's counters say the same as the wire.
+fn assert_all_by_kernel(counts: Counts, records: &[Value]) {
+    assert_eq!(counts.wrong_checksums, 0);
+    assert_eq!((counts.to_near.received, counts.to_far.received), (counts.to_near.sent, counts.to_far.sent));
+    assert_eq!(Carried::sum(records, "rtp_kernel").unwrap().both(), counts.sent());
+    assert_eq!(Carried::sum(records, "rtp_relay").unwrap(), Carried::default());
+}
+
+/// Addresses of one side must not show in SIP of the other.
+fn assert_hidden(packets: &[Packet], hidden: &[IpAddr]) {
+    for packet in packets {
+        let text = String::from_utf8_lossy(&packet.payload);
+        for address in hidden.iter().map(IpAddr::to_string) {
+            assert!(!text.contains(&address), "{address} shows in\n{text}");
+        }
+    }
+}
+
+#[test]
+fn udp_calls_pass_through_the_kernel() {
+    let Some(mut bench) = Bench::start("udp_calls_pass_through_the_kernel") else { return };
+    let audio = Duration::from_secs(3);
+    let _answering = bench.answering(ANSWER_WITH_AUDIO, audio);
+    let batch = Batch { calls: 5, per_second: 10, audio, hold: Duration::from_secs(4) };
+    let calling = bench.calling(CALL_WITH_AUDIO, batch);
+    // In the middle of the calls the operator sees them.
+    std::thread::sleep(Duration::from_secs(2));
+    let calls = bench.sbcd.ask("calls").unwrap();
+    let calls = calls["calls"].as_array().unwrap().clone();
+    assert_eq!(calls.len(), 5);
+    for call in &calls {
+        assert_eq!(call["streams"][0]["path"], json!("kernel"), "{call}");
+        assert!(call["streams"][0]["from_caller"]["rtp_kernel"].as_u64().unwrap() > 0, "{call}");
+    }
+    let outcome = calling.finish(LIMIT).unwrap();
+    assert_eq!(
+        outcome,
+        Outcome { succeeded: 5, failed: 0 },
+        "{}\n{}",
+        calling.process().log_tail(),
+        bench.sbcd.log()
+    );
+    let records = bench.records(5);
+    let (outside, pbx) = bench.captured();
+    let counts = counts(&outside, &pbx);
+    assert_eq!((counts.to_near.sent, counts.to_far.sent), (5 * 150, 5 * 150), "{counts:?}");
+    assert_all_by_kernel(counts, &records);
+    assert_hidden(&outside, &[PBX, SBC_INSIDE]);
+    assert_hidden(&pbx, &[OUTSIDE, SBC_OUTSIDE]);
+    assert!(bench.sbcd.stop().unwrap().success(), "{}", bench.sbcd.log());
+}
+
+#[test]
+fn a_phone_calls_over_tls() {
+    let Some(mut bench) = Bench::start("a_phone_calls_over_tls") else { return };
+    let _answering = bench.answering(ANSWER_WITH_AUDIO, Duration::from_secs(2));
+    let phone = bench.phone(Duration::from_millis(2500));
+    phone.dial(&format!("sip:100@{SBC_OUTSIDE}:{SIPS};transport=tls")).unwrap();
+    phone
+        .wait_for("CALL_ESTABLISHED", LIMIT)
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", bench.sbcd.log()));
+    phone.wait_for("CALL_CLOSED", LIMIT).unwrap();
+    let records = bench.records(1);
+    assert_eq!(records[0]["caller"]["transport"], json!("tls"), "{}", records[0]);
+    let (outside, pbx) = bench.captured();
+    let counts = counts(&outside, &pbx);
+    assert!(counts.to_near.sent >= 120 && counts.to_far.sent == 100, "{counts:?}");
+    assert_all_by_kernel(counts, &records);
+    assert_hidden(&pbx, &[OUTSIDE, SBC_OUTSIDE]);
+}
+
+#[test]
+fn the_pbx_calls_out() {
+    let Some(mut bench) = Bench::start("the_pbx_calls_out") else { return };
+    let audio = Duration::from_secs(1);
+    let (inside, outside) = (SocketAddr::new(PBX, SIP), SocketAddr::new(OUTSIDE, SIP));
+    let _answering =
+        Answering::start(&bench.networks.outside, ANSWER_WITH_AUDIO, outside, audio, &bench.scratch).unwrap();
+    let batch = Batch { calls: 3, per_second: 10, audio, hold: Duration::from_secs(2) };
+    let sbc = SocketAddr::new(SBC_INSIDE, SIP);
+    let pbx = &bench.networks.pbx;
+    let calling = Calling::start(pbx, CALL_WITH_AUDIO, inside, sbc, "4420", batch, &bench.scratch).unwrap();
+    let outcome = calling.finish(LIMIT).unwrap();
+    assert_eq!(outcome, Outcome { succeeded: 3, failed: 0 }, "{}", bench.sbcd.log());
+    let records = bench.records(3);
+    let (outside, pbx) = bench.captured();
+    assert_all_by_kernel(counts(&outside, &pbx), &records);
+    assert_hidden(&outside, &[PBX, SBC_INSIDE]);
+}
+
+/// Three calls of a pair of scenarios, each of which must run to its end on both sides; the calls' records.
+fn both_sides_succeed(test: &str, caller: &str, called: &str) -> Option<Vec<Value>> {
+    let bench = Bench::start(test)?;
+    let answering = bench.answering(called, Duration::ZERO);
+    let calling = bench.calling(caller, quiet(3));
+    let all = Outcome { succeeded: 3, failed: 0 };
+    let outcomes = (calling.finish(LIMIT).unwrap(), answering.finish(LIMIT).unwrap());
+    let logs = [calling.process().log_tail(), answering.process().log_tail(), bench.sbcd.log()];
+    assert_eq!(outcomes, (all, all), "{}", logs.join("\n---\n"));
+    Some(bench.records(3))
+}
+
+#[test]
+fn hold_and_resume_pass() {
+    let pair = ("hold_and_resume.xml", "answer_and_be_held.xml");
+    let Some(records) = both_sides_succeed("hold_and_resume_pass", pair.0, pair.1) else { return };
+    for record in records {
+        assert_eq!((&record["status"], &record["ended_by"]), (&json!(200), &json!("caller")), "{record}");
+    }
+}
+
+#[test]
+fn a_cancelled_call_ends_on_both_sides() {
+    let pair = ("cancel_while_ringing.xml", "ring_until_cancelled.xml");
+    let Some(records) = both_sides_succeed("a_cancelled_call_ends_on_both_sides", pair.0, pair.1) else {
+        return;
+    };
+    for record in records {
+        assert_eq!((&record["status"], &record["answered"]), (&json!(487), &Value::Null), "{record}");
+    }
+}
+
+#[test]
+fn a_refusal_reaches_the_caller() {
+    let pair = ("call_and_find_busy.xml", "answer_busy.xml");
+    let Some(records) = both_sides_succeed("a_refusal_reaches_the_caller", pair.0, pair.1) else { return };
+    for record in records {
+        assert_eq!(record["status"], json!(486), "{record}");
+    }
+}
