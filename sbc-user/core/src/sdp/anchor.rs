@@ -343,7 +343,13 @@ fn is_end_to_end(attribute: Attribute<'_>) -> bool {
         // Names senders by address (RFC 4570).
         "source-filter",
     ];
+    // A source's canonical name is mostly user@address (RFC 5576 s.6.1, RFC 3550 s.6.5.1).
+    let names_source = |value: &[u8]| {
+        let said = value.split(|byte| *byte == b' ').skip(1).find(|word| !word.is_empty());
+        said.and_then(|word| word.get(..6)).is_some_and(|word| word.eq_ignore_ascii_case(b"cname:"))
+    };
     NAMES.iter().any(|name| attribute.is(name))
+        || attribute.is("ssrc") && names_source(attribute.value)
         || attribute.is("group")
             && attribute.value.get(..6).is_some_and(|it| it.eq_ignore_ascii_case(b"BUNDLE"))
 }

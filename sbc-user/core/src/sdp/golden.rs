@@ -381,6 +381,9 @@ fn line() -> impl Strategy<Value = &'static str> {
         "a=remote-candidates:1 192.0.2.10 4000",
         "a=altc:1 IP4 192.0.2.10 4000",
         "a=source-filter: incl IN IP4 * 192.0.2.10",
+        "a=ssrc:7 cname:alice@192.0.2.10",
+        "a=ssrc:7  CNAME:192.0.2.10",
+        "a=ssrc:7 fmtp:96 kept",
         "a=mid:1",
         "a=x-unknown:kept",
     ])
