@@ -195,6 +195,7 @@ impl<R: Rng> Engine<R> {
         let Ok(message) = Message::parse(bytes) else {
             return self.counters.count(Counter::Unparseable);
         };
+        let message = message.arrived_from(flow.remote);
         match judge(&message) {
             Judgement::Ok => self.txns.receive(now.mono, flow, message),
             Judgement::Answer { status, reason } => {

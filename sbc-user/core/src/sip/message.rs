@@ -1,5 +1,7 @@
 //! A message as the bytes that arrived and a table of offsets into them.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 
 use crate::sip::header::HeaderName;
@@ -19,6 +21,7 @@ pub struct Message {
     pub(super) body: Span,
     /// The header section ends in an empty line.
     pub(super) complete: bool,
+    pub(super) source: Option<SocketAddr>,
 }
 
 /// Offsets into the message. Messages are at most 64 KiB.
@@ -84,6 +87,13 @@ impl Message {
     /// says so.
     pub fn parse(raw: Bytes) -> Result<Self, ParseError> {
         parse::parse(raw)
+    }
+
+    /// Notes where it came from, for the top Via of its responses (RFC 3261 s.18.2.1, RFC 3581 s.4).
+    #[must_use]
+    pub const fn arrived_from(mut self, source: SocketAddr) -> Self {
+        self.source = Some(source);
+        self
     }
 
     /// The bytes as they arrived.

@@ -89,8 +89,16 @@ pub(super) fn parse(mut raw: Bytes) -> Result<Message, ParseError> {
         at = next;
     }
 
-    let mut message =
-        Message { raw, unfolded, start, start_malformed, lines, body: Span::default(), complete };
+    let mut message = Message {
+        raw,
+        unfolded,
+        start,
+        start_malformed,
+        lines,
+        body: Span::default(),
+        complete,
+        source: None,
+    };
     let available = message.raw.len() - at;
     let length = message.content_length().ok().flatten().map_or(available, |n| n.min(available));
     message.body = Span::new(at, at + length);

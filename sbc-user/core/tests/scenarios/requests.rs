@@ -25,6 +25,32 @@ fn info_and_options_inside_the_dialog_are_relayed() {
     pair.assert_nothing_left(1);
 }
 
+/// Behind NAT it is the only way to learn the address under which one is seen (RFC 3581 s.4).
+#[test]
+fn every_response_says_where_its_request_came_from() {
+    let mut pair = Pair::new();
+    pair.basic_call();
+    pair.a.in_dialog("INFO", None, "");
+    pair.a.outside("OPTIONS", "");
+    pair.a.outside("REGISTER", "");
+    pair.run_ms(100);
+    pair.a.bye();
+    pair.run_ms(100);
+    for (method, status) in [
+        ("INVITE", 100),
+        ("INVITE", 180),
+        ("INVITE", 200),
+        ("INFO", 200),
+        ("OPTIONS", 200),
+        ("REGISTER", 405),
+        ("BYE", 200),
+    ] {
+        let via = pair.a.last(method, status).header("Via").unwrap();
+        assert!(via.contains(";received=198.51.100.10;rport=5060"), "{method} {status}: {via}");
+    }
+    pair.assert_nothing_left(1);
+}
+
 /// The ACK repeats the number of its INVITE, whatever was sent since.
 #[test]
 fn info_while_a_change_is_pending() {

@@ -49,8 +49,8 @@ impl MessageBuilder {
 
     /// The response to a request with what RFC 3261 s.8.2.6.2 has it copy: every Via, From, To, Call-ID, CSeq.
     ///
-    /// `source` is where the request came from and goes into the top Via (s.18.2.1, RFC 3581); `to_tag` is ours, and
-    /// is added if the request's To has none.
+    /// `source` is where the request came from, if it does not say so itself ([`Message::arrived_from`]), and goes into
+    /// the top Via (s.18.2.1, RFC 3581); `to_tag` is ours, and is added if the request's To has none.
     #[must_use]
     pub fn response_to(
         request: &Message,
@@ -60,7 +60,7 @@ impl MessageBuilder {
         to_tag: Option<&str>,
     ) -> Self {
         let mut builder = Self::response(status, reason);
-        let mut source = source;
+        let mut source = source.or(request.source);
         let untagged = request.to().is_ok_and(|to| to.tag().is_none());
         for header in request.headers() {
             let (name, value) = (header.name, header.value);
