@@ -57,6 +57,8 @@ pub struct Leg {
     dialog: Option<Dialog>,
     /// The callee's early dialogs.
     forks: Vec<Dialog>,
+    /// Those of its second answers, already ended.
+    ended_forks: Vec<DialogId>,
     unacknowledged: Option<Sent2xx>,
     /// The number of our last INVITE in the dialog, which its ACK repeats.
     invite_number: u32,
@@ -136,6 +138,7 @@ impl Leg {
             invite: Invite::Received { state: Received::Proceeding, txn, request },
             dialog: Some(dialog),
             forks: Vec::new(),
+            ended_forks: Vec::new(),
             unacknowledged: None,
             invite_number: 1,
             last_ack: None,
@@ -171,6 +174,7 @@ impl Leg {
             invite: Invite::Placed { state: Placed::Idle, txn: None, request: None },
             dialog: None,
             forks: Vec::new(),
+            ended_forks: Vec::new(),
             unacknowledged: None,
             invite_number: 1,
             last_ack: None,
@@ -443,7 +447,11 @@ impl Leg {
     /// Where a request in the dialog goes: the address that the dialog names, if it is an address of this trunk; else
     /// where the signalling came from. A peer cannot make us send to a third party.
     fn path<R: Rng>(&self, cx: &Context<'_, R>) -> Flow {
-        let named = self.dialog.as_ref().and_then(|dialog| {
+        self.path_of(cx, self.dialog.as_ref())
+    }
+
+    fn path_of<R: Rng>(&self, cx: &Context<'_, R>, dialog: Option<&Dialog>) -> Flow {
+        let named = dialog.and_then(|dialog| {
             let uri = Uri::parse(dialog.next_hop()).ok()?;
             let ip = uri.host()?.ip()?;
             let default = if self.flow.transport == crate::flow::Transport::Tls { 5061 } else { 5060 };

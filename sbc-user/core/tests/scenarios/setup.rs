@@ -217,3 +217,60 @@ fn forked_answers() {
     assert!(pair.b.last("BYE", 0).header("To").unwrap().contains("fork-2"));
     pair.assert_nothing_left(1);
 }
+
+/// Each second answer is ended once, whatever its copies and however many others there are.
+#[test]
+fn second_answers_are_ended_once() {
+    let mut pair = Pair::new();
+    pair.a.invite("bob", Some(&offer()));
+    pair.run_ms(100);
+    pair.b.respond_as(200, Some(&answer()), "kept", "");
+    pair.run_ms(100);
+    let copied = |pair: &mut Pair, tag: &str| {
+        pair.b.respond_as(200, Some(&answer()), tag, "");
+        let copy = pair.b.sent.last().unwrap().clone();
+        pair.b.raw(&copy);
+        pair.b.raw(&copy);
+        pair.run_ms(100);
+    };
+    copied(&mut pair, "second");
+    assert_eq!(pair.b.count("BYE", 0), 1);
+    let acks = pair.to_b.iter().filter(|it| it.starts_with("ACK") && it.contains("tag=second")).count();
+    assert_eq!(acks, 3);
+    for fork in 0..20 {
+        copied(&mut pair, &format!("fork-{fork}"));
+    }
+    assert_eq!(pair.b.count("BYE", 0), 8);
+    pair.b.invite_done();
+    pair.a.bye();
+    pair.assert_nothing_left(1);
+}
+
+/// Requests in the early dialog are numbered on, whatever provisional responses follow.
+#[test]
+fn an_early_dialog_keeps_its_numbers() {
+    let mut pair = Pair::new();
+    pair.a.invite("bob", Some(&offer()));
+    pair.run_ms(100);
+    pair.b.respond_as(180, None, "bob-tag-1", "");
+    pair.run_ms(100);
+    let ringing = pair.a.last("INVITE", 180).text.clone();
+    pair.a.adopt(&ringing);
+    pair.a.in_dialog("INFO", None, "");
+    pair.run_ms(100);
+    pair.b.respond_as(183, Some(&answer()), "other", "");
+    pair.b.respond_as(180, None, "bob-tag-1", "");
+    pair.run_ms(100);
+    pair.a.in_dialog("INFO", None, "");
+    pair.run_ms(100);
+    pair.b.respond_as(200, Some(&answer()), "bob-tag-1", "");
+    pair.b.invite_done();
+    pair.run_ms(100);
+    pair.a.in_dialog("INFO", None, "");
+    pair.run_ms(100);
+    let infos = pair.b.seen.iter().filter(|seen| seen.method == "INFO" && seen.status == 0);
+    let numbers: Vec<u32> = infos.map(|info| crate::pair::ua::cseq_of(&info.text).0).collect();
+    assert_eq!(numbers, [2, 3, 4]);
+    pair.a.bye();
+    pair.assert_nothing_left(1);
+}

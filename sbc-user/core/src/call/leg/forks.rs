@@ -26,6 +26,15 @@ impl Leg {
         self.forks.iter_mut().find(|dialog| *dialog.id() == id)
     }
 
+    /// Puts the dialog in force back among the forks: its numbers have gone on since it was taken from there.
+    fn park(&mut self) {
+        if let Some(dialog) = &self.dialog
+            && let Some(fork) = self.forks.iter_mut().find(|fork| fork.id() == dialog.id())
+        {
+            fork.clone_from(dialog);
+        }
+    }
+
     /// A provisional response: its dialog is the one in force from now on. False: one fork too many.
     pub(super) fn follow<R: Rng>(
         &mut self,
@@ -36,6 +45,7 @@ impl Leg {
         if response.to().is_ok_and(|to| to.tag().is_none()) {
             return true;
         }
+        self.park();
         if let Some(dialog) = self.forks.iter().find(|dialog| is_of(response, dialog.id())) {
             self.dialog = Some(dialog.clone());
             return true;
@@ -60,6 +70,7 @@ impl Leg {
         request: &Message,
         response: &Message,
     ) -> Option<()> {
+        self.park();
         let early = self.forks.iter().position(|dialog| is_of(response, dialog.id()));
         let dialog = match early.map(|index| self.forks.swap_remove(index)) {
             Some(mut dialog) => dialog.confirm(response).map(|()| dialog),
@@ -75,7 +86,8 @@ impl Leg {
         Some(())
     }
 
-    /// A second 2xx of a forked INVITE: acknowledged and ended at once (RFC 3261 s.13.2.2.4).
+    /// A second 2xx of a forked INVITE: acknowledged and ended at once (RFC 3261 s.13.2.2.4); its copies are only
+    /// acknowledged.
     pub(super) fn end_second_answer<R: Rng>(
         &mut self,
         cx: &mut Context<'_, R>,
@@ -87,10 +99,19 @@ impl Leg {
             return;
         };
         let Ok(number) = request.cseq().map(|cseq| cseq.number) else { return };
-        let flow = self.path(cx);
+        let copy = self.ended_forks.contains(dialog.id());
+        if !copy && self.ended_forks.len() >= MOST_FORKS {
+            cx.effects.push(Effect::Count(Counter::ForkIgnored));
+            return;
+        }
+        let flow = self.path_of(cx, Some(&dialog));
         let via = self.via(&cx.origin.branch(cx.rng));
         let ack = dialog.ack(number, via).build();
         cx.effects.push(Effect::Ack { flow, bytes: ack });
+        if copy {
+            return;
+        }
+        self.ended_forks.push(dialog.id().clone());
         let branch = cx.origin.branch(cx.rng);
         let bye = dialog.request(&Method::Bye, self.via(&branch), MAX_FORWARDS).build();
         cx.effects.push(Effect::Request {
