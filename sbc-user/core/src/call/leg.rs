@@ -445,12 +445,16 @@ impl Leg {
     // --- the path ---
 
     /// Where a request in the dialog goes: the address that the dialog names, if it is an address of this trunk; else
-    /// where the signalling came from. A peer cannot make us send to a third party.
+    /// where the signalling came from. A peer cannot make us send to a third party. What a peer behind NAT names is an
+    /// address of its own network, so it gets everything where it was last heard.
     fn path<R: Rng>(&self, cx: &Context<'_, R>) -> Flow {
         self.path_of(cx, self.dialog.as_ref())
     }
 
     fn path_of<R: Rng>(&self, cx: &Context<'_, R>, dialog: Option<&Dialog>) -> Flow {
+        if self.is_behind_nat(cx) {
+            return self.flow;
+        }
         let named = dialog.and_then(|dialog| {
             let uri = Uri::parse(dialog.next_hop()).ok()?;
             let ip = uri.host()?.ip()?;

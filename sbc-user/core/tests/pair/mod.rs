@@ -65,6 +65,8 @@ pub struct Pair {
     /// Every message that the engine sent to each side.
     pub to_a: Vec<String>,
     pub to_b: Vec<String>,
+    /// Where the last message for A went.
+    pub last_to_a: Option<SocketAddr>,
     /// Every message that reached the engine, and whether A sent it.
     pub heard: Vec<(bool, Vec<u8>)>,
     pub closed: Vec<ConnId>,
@@ -185,6 +187,7 @@ impl Pair {
             replies: Vec::new(),
             to_a: Vec::new(),
             to_b: Vec::new(),
+            last_to_a: None,
             heard: Vec::new(),
             closed: Vec::new(),
             promises: BTreeSet::new(),
@@ -321,6 +324,7 @@ impl Pair {
                     if to_a {
                         assert_eq!(flow.remote.ip(), self.a.addr.ip(), "sent to a stranger");
                         self.to_a.push(text);
+                        self.last_to_a = Some(flow.remote);
                         self.link.send(self.now, End::A, bytes.to_vec(), self.a_transport.is_reliable());
                     } else {
                         assert_eq!(flow.remote.ip(), self.b.addr.ip(), "sent to a stranger");

@@ -106,6 +106,20 @@ fn media_behind_nat_is_learned_from_the_signalling_address() {
     pair.assert_nothing_left(1);
 }
 
+/// The address in its Contact is one of its own network, or of a binding that is gone.
+#[test]
+fn a_peer_behind_nat_is_asked_where_it_was_last_heard() {
+    let mut pair = Pair::with(Setup { learn_a: true, ..Setup::default() });
+    pair.basic_call();
+    pair.a.addr.set_port(40_001);
+    pair.a.in_dialog("INFO", None, "");
+    pair.run_ms(100);
+    pair.b.bye();
+    pair.run_ms(100);
+    assert_eq!((pair.a.count("BYE", 0), pair.last_to_a), (1, Some(pair.a.addr)));
+    pair.assert_nothing_left(1);
+}
+
 #[test]
 fn other_streams_are_refused_with_port_0() {
     let mut pair = Pair::new();
