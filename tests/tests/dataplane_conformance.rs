@@ -9,6 +9,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -245,11 +246,10 @@ struct VethWire<'a, D: OverVeth> {
     /// `None` only while it is dropped.
     plane: Option<D>,
     placement: Placement,
-    instance: String,
     before: HashMap<&'static str, u64>,
     addresses: Addresses,
     peers: Peers<'a>,
-    _pins: cleanup::Guard,
+    _files: cleanup::Guard,
 }
 
 impl<'a, D: OverVeth> VethWire<'a, D> {
@@ -267,18 +267,18 @@ impl<'a, D: OverVeth> VethWire<'a, D> {
         let binds = [addresses.caller_local, addresses.callee_local]
             .map(|address| MediaBind { address, ports: 20_000..=29_999 });
         let instance = format!("conf{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let pins = std::path::Path::new("/sys/fs/bpf/sbc").join(&instance);
+        let files = [Path::new("/sys/fs/bpf/sbc").join(&instance), std::env::temp_dir().join(&instance)];
         // Also what a start that fails half-way leaves.
-        let pins = cleanup::on_exit(move || drop(std::fs::remove_dir_all(pins)));
+        let files =
+            cleanup::on_exit(move || files.iter().for_each(|path| drop(std::fs::remove_dir_all(path))));
         let (plane, placement) = start(&instance, &binds);
         Self {
             before: plane.outcomes(),
             plane: Some(plane),
             placement,
-            instance,
             addresses,
             peers: Peers::new(Some(peers), addresses),
-            _pins: pins,
+            _files: files,
         }
     }
 }
@@ -318,7 +318,6 @@ impl<D: OverVeth> Wire for VethWire<'_, D> {
 impl<D: OverVeth> Drop for VethWire<'_, D> {
     fn drop(&mut self) {
         let stopped = self.plane.take().map(D::stop);
-        let _ = std::fs::remove_dir_all(std::env::temp_dir().join(&self.instance));
         if !std::thread::panicking() {
             stopped.unwrap().unwrap();
         }
