@@ -134,14 +134,35 @@ impl Planes {
         self.choice.kernel.as_ref().map(|kernel| kernel.pin_directory().to_owned())
     }
 
-    /// Lets go of everything: flows, attachments, pins, reserved ports.
+    /// Lets go of everything: flows, attachments, pins, reserved ports. Dropping does the same, but for a panic.
     ///
     /// # Errors
     /// If something stays behind. All the rest is gone even so.
-    pub fn stop(self) -> std::io::Result<()> {
-        let kernel = self.choice.kernel.map_or(Ok(()), Xdp::stop);
-        let reserved = self.reserved.map_or(Ok(()), ReservedPorts::remove);
+    pub fn stop(mut self) -> std::io::Result<()> {
+        self.let_go()
+    }
+
+    /// Ends as a daemon that is killed: the kernel goes on forwarding, and the next daemon takes over.
+    pub fn leave(mut self) {
+        drop(self.choice.kernel.take());
+        drop(self.reserved.take());
+    }
+
+    fn let_go(&mut self) -> std::io::Result<()> {
+        let kernel = self.choice.kernel.take().map_or(Ok(()), Xdp::stop);
+        let reserved = self.reserved.take().map_or(Ok(()), ReservedPorts::remove);
         kernel.and(reserved)
+    }
+}
+
+impl Drop for Planes {
+    fn drop(&mut self) {
+        // A daemon that fails must not take the calls with it: what the kernel forwards goes on.
+        if !std::thread::panicking()
+            && let Err(error) = self.let_go()
+        {
+            tracing::warn!(%error, "something of the dataplane is left behind");
+        }
     }
 }
 

@@ -14,6 +14,11 @@ pub enum StartError {
         "this build has no kernel object; build with `cargo xtask build-and-load` or `cargo xtask build-ebpf`"
     )]
     NoObject,
+    /// The kernel object is not the one of this version.
+    #[error(
+        "the kernel object in this build has no {0}: it comes from another version; build both together with `cargo xtask build-and-load`"
+    )]
+    OtherObject(&'static str),
     /// bpffs is not mounted.
     #[error(
         "{path} is not a BPF file system; mount it with `mount -t bpf bpf {path}`, and for every boot with the line `bpf {path} bpf mode=0700 0 0` in /etc/fstab"

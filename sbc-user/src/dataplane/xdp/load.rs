@@ -251,11 +251,11 @@ fn pinned_address_slots(pins: &PinDirectory) -> Option<u32> {
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut Program, StartError> {
-    let program = ebpf.program_mut(names::PROGRAM).ok_or(StartError::NoObject)?;
+    let program = ebpf.program_mut(names::PROGRAM).ok_or(StartError::OtherObject(names::PROGRAM))?;
     <&mut Program>::try_from(program).map_err(StartError::from)
 }
 
-fn map_data<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a MapData, StartError> {
+fn map_data<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a MapData, StartError> {
     match ebpf.map(name) {
         Some(
             Map::Array(data)
@@ -264,12 +264,15 @@ fn map_data<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a MapData, StartError> {
             | Map::DevMapHash(data)
             | Map::RingBuf(data),
         ) => Ok(data),
-        _ => Err(StartError::NoObject),
+        _ => Err(StartError::OtherObject(name)),
     }
 }
 
-fn take<T: TryFrom<Map, Error = aya::maps::MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<T, StartError> {
-    let map = ebpf.take_map(name).ok_or(StartError::NoObject)?;
+fn take<T: TryFrom<Map, Error = aya::maps::MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, StartError> {
+    let map = ebpf.take_map(name).ok_or(StartError::OtherObject(name))?;
     T::try_from(map).map_err(|error| StartError::map(name, error))
 }
 
