@@ -92,6 +92,8 @@ counters! {
     ForkIgnored = "fork_ignored",
     /// A header line not relayed because it shows the other side's topology.
     HeaderHidden = "header_hidden",
+    /// A body not relayed because it shows the other side's topology.
+    BodyHidden = "body_hidden",
     /// A request refused because as many transactions live as are allowed.
     Overloaded = "overloaded",
     /// A message could not be delivered.

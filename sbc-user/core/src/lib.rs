@@ -16,6 +16,7 @@ pub mod id;
 pub mod identity;
 pub mod input;
 pub mod media;
+mod mention;
 pub mod output;
 pub mod peer_media;
 pub mod policy;

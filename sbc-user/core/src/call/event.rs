@@ -130,6 +130,8 @@ pub enum Body {
         lines: Vec<Bytes>,
         /// The bytes.
         bytes: Bytes,
+        /// It names its side, or wraps a session description.
+        tells: bool,
     },
 }
 
@@ -137,7 +139,7 @@ impl Content {
     /// What crosses of a message from a side with these secrets.
     #[must_use]
     pub fn of(message: &Message, secrets: &Secrets) -> Self {
-        Self { carried: Carried::of(message, secrets), body: Body::of(message) }
+        Self { carried: Carried::of(message, secrets), body: Body::of(message, secrets) }
     }
 
     /// Nothing at all.
@@ -190,7 +192,7 @@ impl Body {
         matches!(self, Self::None)
     }
 
-    fn of(message: &Message) -> Self {
+    fn of(message: &Message, secrets: &Secrets) -> Self {
         let bytes = message.body_bytes();
         if bytes.is_empty() {
             return Self::None;
@@ -209,12 +211,20 @@ impl Body {
             HeaderName::MimeVersion,
         ];
         let lines = message.headers().filter(|header| DESCRIBING.contains(&header.name));
+        let content_type = message.header(HeaderName::ContentType).unwrap_or(b"application/octet-stream");
+        // What people write to each other is theirs, whatever it mentions.
+        let text = content_type.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"text/"));
+        let tells = !text && (is_sdp || wraps_sdp(&bytes) || secrets.mentioned_in(&bytes));
         Self::Other {
-            content_type: Bytes::copy_from_slice(
-                message.header(HeaderName::ContentType).unwrap_or(b"application/octet-stream"),
-            ),
+            tells,
+            content_type: Bytes::copy_from_slice(content_type),
             lines: lines.map(|header| message.raw().slice_ref(header.line)).collect(),
             bytes,
         }
     }
+}
+
+/// Whether one of several parts is a session description.
+fn wraps_sdp(body: &[u8]) -> bool {
+    memchr::memmem::find(&body.to_ascii_lowercase(), b"application/sdp").is_some()
 }

@@ -14,6 +14,9 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 
 use crate::flow::Transport;
+use crate::mention::mentions;
+use crate::sdp::Sdp;
+use crate::sdp::anchor::{Stream, survey};
 use crate::sip::header::{HeaderName, NameAddr};
 use crate::sip::{Message, Uri};
 
@@ -39,7 +42,7 @@ enum Treatment {
     Body,
     /// A list of addresses: user kept, host replaced.
     Addresses,
-    /// `Warning`: the agent's name replaced.
+    /// `Warning`: the agent's name replaced, unless the text names somebody.
     Warning,
     /// A list of references of which only location-independent ones (`urn:`, `cid:`) cross.
     References,
@@ -199,7 +202,17 @@ impl Carried {
                 name: Bytes::copy_from_slice(header.name_text.as_bytes()),
                 value: Bytes::copy_from_slice(header.value),
                 line: raw.slice_ref(header.line),
-                tells: secrets.mentioned_in(header.line),
+                tells: match treatment {
+                    Treatment::Warning => split_list(header.value).any(|value| warning_tells(value, secrets)),
+                    Treatment::Addresses
+                    | Treatment::References
+                    | Treatment::Topology
+                    | Treatment::Verbatim
+                    | Treatment::Public
+                    | Treatment::Ours
+                    | Treatment::Dropped
+                    | Treatment::Body => secrets.mentioned_in(header.line),
+                },
             })
         });
         Self { lines: lines.collect() }
@@ -220,6 +233,7 @@ impl Carried {
                 Treatment::Addresses => {
                     out.lines.extend(carried.rewritten(|value| address(value, face.local)))
                 }
+                Treatment::Warning if carried.tells => out.hidden += 1,
                 Treatment::Warning => out.lines.extend(carried.rewritten(|value| warning(value, face.local))),
                 Treatment::References if !carried.tells => out.lines.extend(carried.rewritten(reference)),
                 Treatment::References => out.hidden += 1,
@@ -286,9 +300,14 @@ fn split_list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     .filter(|value| !value.is_empty())
 }
 
-/// An address with our host in place of the other side's. Display name and header parameters stay.
+/// An address with our host in place of the other side's. Display name and header parameters stay. A URI that names
+/// neither a user at a host nor a number (`http:` …) would show a place.
 fn address(value: &[u8], local: SocketAddr) -> Option<Vec<u8>> {
     let address = NameAddr::parse(value)?;
+    let uri = address.uri();
+    if !uri.is_sip() && !["tel", "urn"].iter().any(|scheme| uri.scheme().eq_ignore_ascii_case(scheme)) {
+        return None;
+    }
     let mut out = Vec::with_capacity(value.len() + 16);
     if let Some(display) = address.display_raw() {
         out.extend_from_slice(display);
@@ -308,6 +327,23 @@ fn warning(value: &[u8], local: SocketAddr) -> Option<Vec<u8>> {
     let (_, said) = rest.trim_start().split_once(' ')?;
     let sound = code.len() == 3 && code.bytes().all(|digit| digit.is_ascii_digit());
     sound.then(|| format!("{code} {} {}", host(local.ip()), said.trim()).into_bytes())
+}
+
+/// Whether the text of a warning names its side or any address: SIP servers in the field write where a request came
+/// from and went to in there.
+fn warning_tells(value: &[u8], secrets: &Secrets) -> bool {
+    let text = value.iter().position(|byte| *byte == b'"').and_then(|at| value.get(at..)).unwrap_or_default();
+    let is_address = |word: &[u8]| {
+        str::from_utf8(word)
+            .is_ok_and(|word| word.parse::<IpAddr>().is_ok() || word.parse::<SocketAddr>().is_ok())
+    };
+    let in_address = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b':' | b'[' | b']');
+    secrets.mentioned_in(text)
+        || text.split(|byte| !in_address(byte)).any(|word| {
+            // Behind `sip:` as well.
+            is_address(word)
+                || word.iter().position(|byte| *byte == b':').is_some_and(|at| is_address(&word[at + 1..]))
+        })
 }
 
 fn reference(value: &[u8]) -> Option<Vec<u8>> {
@@ -416,7 +452,8 @@ impl Secrets {
         self.add(&face.remote.ip().to_string());
     }
 
-    /// Adds what a message says about its own side: hosts of its path, contacts and parties, Call-ID and tags.
+    /// Adds what a message says about its own side: hosts of its path, contacts and parties, Call-ID, tags,
+    /// media addresses.
     pub fn add_of(&mut self, message: &Message) {
         for via in message.vias().flatten() {
             self.add(via.host_text());
@@ -431,20 +468,29 @@ impl Secrets {
             self.add_id(address.tag().unwrap_or_default());
         }
         self.add_id(message.call_id().unwrap_or_default());
+        if message.content_type().ok().flatten().is_some_and(|it| it.is("application", "sdp"))
+            && let Ok(sdp) = Sdp::parse(&message.body_bytes())
+        {
+            self.add_media(&sdp);
+        }
+    }
+
+    /// Adds the addresses at which a side receives media.
+    fn add_media(&mut self, sdp: &Sdp) {
+        let streams = survey(sdp).map(|survey| survey.streams).unwrap_or_default();
+        for stream in streams {
+            if let Stream::Relay { peer: Some(peer), .. } = stream {
+                self.add(&peer.rtp.ip().to_string());
+                self.add(&peer.rtcp.ip().to_string());
+            }
+        }
     }
 
     /// Whether one of them stands in `text` as a word of its own.
     #[must_use]
     pub fn mentioned_in(&self, text: &[u8]) -> bool {
         let text = text.to_ascii_lowercase();
-        self.0.iter().any(|secret| {
-            memchr::memmem::find_iter(&text, secret).any(|at| {
-                let before = at.checked_sub(1).and_then(|at| text.get(at));
-                let after = text.get(at + secret.len());
-                !before.is_some_and(u8::is_ascii_alphanumeric)
-                    && !after.is_some_and(u8::is_ascii_alphanumeric)
-            })
-        })
+        self.0.iter().any(|secret| mentions(&text, secret))
     }
 }
 
@@ -517,6 +563,8 @@ mod tests {
             ),
             ("Warning: 399 gw.example \"no way\"\r\n", "Warning: 399 10.9.0.1 \"no way\"\r\n"),
             ("Warning: 399\r\n", ""),
+            ("Refer-To: <http://192.0.2.9/ivr>\r\n", ""),
+            ("Referred-By: <mailto:a@192.0.2.9>\r\n", ""),
         ] {
             assert_eq!(crossing(line, true), (expected.to_owned(), 0), "{line}");
         }
@@ -530,6 +578,9 @@ mod tests {
             "X-C: id-of-the-call\r\n",
             "X-D: tag=a-long-tag\r\n",
             "Subject: call from carrier.example\r\n",
+            "Warning: 392 gw.example \"Noisy feedback tells: req_src_ip=192.0.2.77 req_src_port=5060\"\r\n",
+            "Warning: 399 gw.example \"to sip:192.0.2.77:5060\"\r\n",
+            "Warning: 399 gw.example \"at edge.carrier.example\"\r\n",
         ] {
             assert_eq!(crossing(line, true), (String::new(), 1), "{line}");
             assert_eq!(crossing(line, false), (line.to_owned(), 0), "{line}");

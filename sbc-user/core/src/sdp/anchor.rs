@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::crypto;
 use super::model::{Attribute, Connection, Direction, Line, Media, MediaKind, Sdp, Section};
+use crate::mention::mentions;
 use crate::peer_media::PeerMedia;
 
 /// What a description asks of the media path, by m-line.
@@ -227,23 +228,24 @@ pub struct Addressing<'a> {
 pub fn rewrite(sdp: &Sdp, to: &Addressing<'_>) -> Sdp {
     let origin =
         Line::new(format!("o=- {} {} {}", to.session_id, to.session_version, network(to.advertised)));
+    let told = addresses_in(sdp, to.advertised);
     let mut lines = Vec::with_capacity(sdp.session.lines.len() + 1);
     for line in &sdp.session.lines {
         match line.split() {
             Some((b'v', _)) if lines.is_empty() => lines.extend([line.clone(), origin.clone()]),
-            Some(_) | None => lines.extend(anchored(line, to.advertised)),
+            Some(_) | None => lines.extend(anchored(line, to.advertised, &told)),
         }
     }
     let session = section(lines, to.advertised);
     let media =
         sdp.media.iter().enumerate().map(|(mline, media)| match to.ports.get(mline).copied().flatten() {
-            Some(port) => carried(sdp, media, port, to.advertised),
-            None => not_carried(media, to.advertised),
+            Some(port) => carried(sdp, media, port, to.advertised, &told),
+            None => not_carried(media, to.advertised, &told),
         });
     Sdp { media: media.collect(), session }
 }
 
-fn carried(sdp: &Sdp, media: &Media, port: u16, advertised: IpAddr) -> Media {
+fn carried(sdp: &Sdp, media: &Media, port: u16, advertised: IpAddr, told: &[Vec<u8>]) -> Media {
     let connection = sdp.connection(media);
     let mut lines = vec![media_line(media, port)];
     if connection.is_none() {
@@ -252,7 +254,7 @@ fn carried(sdp: &Sdp, media: &Media, port: u16, advertised: IpAddr) -> Media {
     let hold = connection == Some(Connection::Nowhere);
     for line in media.section.lines.iter().skip(1) {
         if !(hold && line.direction().is_some()) {
-            lines.extend(anchored(line, advertised));
+            lines.extend(anchored(line, advertised, told));
         }
     }
     if hold {
@@ -262,20 +264,45 @@ fn carried(sdp: &Sdp, media: &Media, port: u16, advertised: IpAddr) -> Media {
 }
 
 /// A rejected stream keeps its m-line and nothing that could name the other side.
-fn not_carried(media: &Media, advertised: IpAddr) -> Media {
+fn not_carried(media: &Media, advertised: IpAddr, told: &[Vec<u8>]) -> Media {
     let rest = media.section.lines.iter().skip(1);
     let kept = rest.filter(|line| line.is(b'c') || line.attribute().is_some_and(|it| it.is("mid")));
     let lines =
-        std::iter::once(media_line(media, 0)).chain(kept.filter_map(|line| anchored(line, advertised)));
+        std::iter::once(media_line(media, 0)).chain(kept.filter_map(|line| anchored(line, advertised, told)));
     Media { section: section(lines.collect(), advertised), port: 0, port_count: None, ..media.clone() }
 }
 
-/// A line as it leaves, if it does.
-fn anchored(line: &Line, advertised: IpAddr) -> Option<Line> {
+/// The addresses that a description gives for itself, ours left out: other lines may repeat them.
+fn addresses_in(sdp: &Sdp, ours: IpAddr) -> Vec<Vec<u8>> {
+    let ours = ours.to_string().into_bytes();
+    let lines = sdp.session.lines.iter().chain(sdp.media.iter().flat_map(|media| &media.section.lines));
+    let hosts = lines.filter_map(|line| match line.split()? {
+        (b'o' | b'c', value) => value.rsplit(|byte| *byte == b' ').next()?.split(|byte| *byte == b'/').next(),
+        _ => None,
+    });
+    let mut hosts: Vec<Vec<u8>> = hosts
+        .filter(|host| host.contains(&b'.') || host.contains(&b':'))
+        .map(<[u8]>::to_ascii_lowercase)
+        .collect();
+    hosts.retain(|host| *host != ours && host != b"0.0.0.0" && host != b"::");
+    hosts.sort_unstable();
+    hosts.dedup();
+    hosts
+}
+
+/// A line as it leaves, if it does. `told`: the other side's addresses.
+fn anchored(line: &Line, advertised: IpAddr, told: &[Vec<u8>]) -> Option<Line> {
+    let tells = |value: &[u8]| {
+        let value = value.to_ascii_lowercase();
+        told.iter().any(|address| mentions(&value, address))
+    };
     match line.split() {
         Some((b'c', _)) => Some(connection_line(advertised)),
         // Origin, URI, mail address and telephone number of the other side.
         Some((b'o' | b'u' | b'e' | b'p', _)) => None,
+        // There must be a name.
+        Some((b's', name)) if tells(name) => Some(Line::new("s=-".to_owned())),
+        Some((b'a' | b'i', value)) if tells(value) => None,
         Some(_) | None if line.attribute().is_some_and(is_end_to_end) => None,
         Some(_) | None => Some(line.clone()),
     }

@@ -299,6 +299,18 @@ fn an_ipv6_side_is_written_as_such() {
 }
 
 #[test]
+fn no_line_repeats_an_address_of_the_other_side() {
+    let offer = "v=0\no=- 1 1 IN IP4 Host.Internal.example\ns=call from 192.0.2.10\ni=at 192.0.2.99\n\
+                 c=IN IP4 192.0.2.10\na=oldmediaip:192.0.2.10\na=x-at:host.internal.example:5060\na=x-kept:192.0.2.101\n\
+                 m=audio 4000 RTP/AVP 0\nc=IN IP4 192.0.2.99/127\na=x-relay:192.0.2.99:4000\na=x-ours:198.51.100.7\n";
+    assert_eq!(
+        anchored(offer, &[Some(20_000)]),
+        "v=0\no=- 9 3 IN IP4 198.51.100.7\ns=-\nc=IN IP4 198.51.100.7\na=x-kept:192.0.2.101\n\
+         m=audio 20000 RTP/AVP 0\nc=IN IP4 198.51.100.7\na=x-ours:198.51.100.7\n"
+    );
+}
+
+#[test]
 fn what_no_call_can_be_made_of_is_refused_with_a_reason() {
     const HEAD: &str = "v=0\no=- 1 1 IN IP4 192.0.2.10\n";
     const HERE: &str = "c=IN IP4 192.0.2.10\n";

@@ -579,7 +579,14 @@ impl Ua {
         )
     }
 
-    fn respond_to(&mut self, request: &str, status: u16, body: Option<(&str, &str)>, tag: &str, extra: &str) {
+    pub fn respond_to(
+        &mut self,
+        request: &str,
+        status: u16,
+        body: Option<(&str, &str)>,
+        tag: &str,
+        extra: &str,
+    ) {
         let method = cseq_of(request).1;
         let vias: String = headers(request, "Via").iter().map(|via| format!("Via: {via}\r\n")).collect();
         let routes: String = headers(request, "Record-Route")

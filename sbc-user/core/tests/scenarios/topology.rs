@@ -58,6 +58,45 @@ fn refusals_hide_topology_too() {
     }
 }
 
+/// A description in a wrapping, or a report that names machines, is not anchored by anybody.
+#[test]
+fn bodies_that_tell_stay_behind() {
+    let mut pair = Pair::new();
+    pair.a.invite("bob", Some(&offer()));
+    pair.run_ms(100);
+    let parts = "--x\r\nContent-Type: Application/SDP\r\n\r\nv=0\r\nc=IN IP4 192.0.2.44\r\n--x--\r\n";
+    let request = pair.b.invites.first().cloned().unwrap();
+    let tag = pair.b.local_tag.clone();
+    pair.b.respond_to(&request, 183, Some(("multipart/mixed;boundary=x", parts)), &tag, "");
+    pair.b.respond(200, Some(&answer()));
+    pair.b.invite_done();
+    pair.run_ms(100);
+    assert_eq!(pair.a.last("INVITE", 183).body(), "");
+    pair.b.in_dialog("INFO", Some(("application/x-report", "from 10.9.0.20 to 10.9.0.1")), "");
+    pair.b.in_dialog("INFO", Some(("application/dtmf-relay", "Signal=1\r\n")), "");
+    pair.b.in_dialog("MESSAGE", Some(("text/plain", "my mail is bob@pbx.example")), "");
+    pair.run_ms(100);
+    let bodies: Vec<&str> =
+        pair.a.seen.iter().filter(|it| it.status == 0).map(crate::pair::ua::Seen::body).collect();
+    assert_eq!(bodies, ["", "Signal=1\r\n", "my mail is bob@pbx.example"]);
+    assert_eq!(pair.counter("body_hidden"), 2);
+    pair.a.bye();
+    pair.assert_nothing_left(1);
+    assert_hidden(&pair);
+}
+
+/// Where a side receives media is its own affair, even where it is not where it speaks SIP.
+#[test]
+fn media_addresses_do_not_show_in_headers() {
+    let mut pair = Pair::new();
+    pair.a.extra = "X-Media: rtp at 192.0.2.44, kept\r\n".into();
+    pair.a.invite("bob", Some(&offer().replace("198.51.100.10", "192.0.2.44")));
+    pair.run_ms(100);
+    assert_eq!(pair.b.last("INVITE", 0).header("X-Media"), None);
+    pair.b.respond(486, None);
+    pair.assert_nothing_left(1);
+}
+
 #[test]
 fn without_hiding_names_pass() {
     let mut pair = Pair::with(Setup { hide: false, ..Setup::default() });

@@ -141,7 +141,11 @@ impl Leg {
         match &content.body {
             Body::None => message,
             Body::Sdp(bytes) => message.body("application/sdp", bytes.clone()),
-            Body::Other { content_type, lines, bytes } => {
+            Body::Other { tells: true, .. } if self.face.hide => {
+                cx.effects.push(Effect::Count(Counter::BodyHidden));
+                message
+            }
+            Body::Other { content_type, lines, bytes, .. } => {
                 for line in lines {
                     message = message.raw_line(line);
                 }
