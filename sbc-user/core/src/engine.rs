@@ -54,7 +54,7 @@ pub struct Engine<R: Rng> {
     open_invites: HashMap<Box<str>, CallId>,
     names_of: HashMap<CallId, Box<str>>,
     /// INVITEs of peers, first ones and re-INVITEs, for the CANCEL that may follow.
-    invites: HashMap<ServerTxnId, CallId>,
+    invites: HashMap<ServerTxnId, (CallId, Side)>,
     clients: HashMap<ClientTxnId, (CallId, Purpose)>,
     timers: Timers<(CallId, CallTimer)>,
     armed: HashMap<(CallId, CallTimer), TimerId>,
@@ -173,14 +173,24 @@ impl<R: Rng> Engine<R> {
                 Fed::Broken => {
                     self.counters.count(Counter::FramingBroken);
                     self.outputs.push_back(Output::Close { conn });
-                    return;
+                    return self.on_connection_lost(now, conn, flow);
                 }
             }
         }
     }
 
     fn on_stream_closed(&mut self, now: Now, conn: ConnId) {
-        self.streams.close(conn);
+        // One that is unknown broke before, or was refused: no call uses it.
+        if let Some(flow) = self.streams.close(conn) {
+            self.on_connection_lost(now, conn, flow);
+        }
+    }
+
+    fn on_connection_lost(&mut self, now: Now, conn: ConnId, flow: Flow) {
+        // Strangers may come and go at any rate; no call is theirs.
+        if self.trunk_of(flow).is_none() {
+            return;
+        }
         let calls: Vec<CallId> = self.calls.values().filter(|call| call.uses(conn)).map(Call::id).collect();
         for id in calls {
             self.with_call(now, id, |call, cx| call.on_connection_lost(cx, conn));

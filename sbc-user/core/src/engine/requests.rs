@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::call::context::Context;
 use crate::call::leg::refusal_lines;
-use crate::call::{Call, setup::Invitation};
+use crate::call::{Call, Side, setup::Invitation};
 use crate::command::LegView;
 use crate::counter::Counter;
 use crate::engine::Engine;
@@ -30,7 +30,7 @@ impl<R: Rng> Engine<R> {
     pub(super) fn on_request(&mut self, now: Now, txn: ServerTxnId, request: Box<Message>, flow: Flow) {
         let Some(method) = request.method() else { return };
         if method == Method::Cancel {
-            return self.on_cancel(now, txn, &request);
+            return self.on_cancel(now, txn, &request, flow);
         }
         let hops = request.max_forwards().ok().flatten();
         if hops == Some(0) && method != Method::Options {
@@ -70,7 +70,7 @@ impl<R: Rng> Engine<R> {
             return self.answer(now, txn, &request, 481, "Call/Transaction Does Not Exist", &[]);
         };
         if request.method() == Some(Method::Invite) {
-            self.invites.insert(txn, id);
+            self.invites.insert(txn, (id, side));
         }
         let taken =
             self.with_call(now, id, |call, cx| call.on_request(cx, side, txn, request, flow, max_forwards));
@@ -175,7 +175,7 @@ impl<R: Rng> Engine<R> {
             Ok(call) => {
                 let effects = cx.effects;
                 self.calls.insert(id, call);
-                self.invites.insert(txn, id);
+                self.invites.insert(txn, (id, Side::Caller));
                 self.open_invites.insert(name.clone(), id);
                 self.names_of.insert(id, name);
                 for effect in effects {
@@ -191,9 +191,14 @@ impl<R: Rng> Engine<R> {
         }
     }
 
-    fn on_cancel(&mut self, now: Now, txn: ServerTxnId, cancel: &Message) {
-        let call =
+    fn on_cancel(&mut self, now: Now, txn: ServerTxnId, cancel: &Message, flow: Flow) {
+        let invite =
             self.txns.matching_invite(txn).and_then(|invite| Some((invite, *self.invites.get(&invite)?)));
+        // A branch may be known to others: only the trunk that asked may withdraw.
+        let call = invite.and_then(|(invite, (id, side))| {
+            let call = self.calls.get(&id)?;
+            (self.trunk_of(flow) == Some(call.trunk(side))).then_some((invite, id))
+        });
         let Some((invite, id)) = call else {
             return self.answer(now, txn, cancel, 481, "Call/Transaction Does Not Exist", &[]);
         };

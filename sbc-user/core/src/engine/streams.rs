@@ -76,8 +76,8 @@ impl Streams {
         }
     }
 
-    /// A connection is gone.
-    pub(super) fn close(&mut self, conn: ConnId) {
-        self.0.remove(&conn);
+    /// A connection is gone; its flow, if it was known.
+    pub(super) fn close(&mut self, conn: ConnId) -> Option<Flow> {
+        self.0.remove(&conn).map(|stream| stream.flow)
     }
 }

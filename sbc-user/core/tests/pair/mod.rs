@@ -28,6 +28,7 @@ use ua::Ua;
 
 pub const A_ADDR: &str = "198.51.100.10:5060";
 pub const B_ADDR: &str = "10.9.0.20:5060";
+pub const NEIGHBOUR_ADDR: &str = "198.51.100.66:5060";
 pub const SBC_OUTSIDE: &str = "203.0.113.1:5060";
 pub const SBC_INSIDE: &str = "10.9.0.1:5060";
 const CONN_A: ConnId = ConnId(1);
@@ -65,6 +66,8 @@ pub struct Pair {
     /// Every message that the engine sent to each side.
     pub to_a: Vec<String>,
     pub to_b: Vec<String>,
+    /// Every message that the engine sent to the other trunk on A's listener.
+    pub to_neighbour: Vec<String>,
     /// Where the last message for A went.
     pub last_to_a: Option<SocketAddr>,
     /// Every message that reached the engine, and whether A sent it.
@@ -150,7 +153,12 @@ fn config(setup: &Setup) -> EngineConfig {
             listener(0, setup.a_transport, SBC_OUTSIDE),
             listener(1, setup.b_transport, SBC_INSIDE),
         ],
-        trunks: vec![trunk("carrier", 0, A_ADDR, rule), trunk("pbx", 1, B_ADDR, MediaSourceRule::Signalled)],
+        trunks: vec![
+            trunk("carrier", 0, A_ADDR, rule),
+            trunk("pbx", 1, B_ADDR, MediaSourceRule::Signalled),
+            // On the same listener as the carrier.
+            trunk("neighbour", 0, NEIGHBOUR_ADDR, MediaSourceRule::Signalled),
+        ],
         routes: vec![Route { from: TrunkId(0), to: TrunkId(1) }, Route { from: TrunkId(1), to: TrunkId(0) }],
         max_calls: setup.max_calls,
     }
@@ -187,6 +195,7 @@ impl Pair {
             replies: Vec::new(),
             to_a: Vec::new(),
             to_b: Vec::new(),
+            to_neighbour: Vec::new(),
             last_to_a: None,
             heard: Vec::new(),
             closed: Vec::new(),
@@ -321,7 +330,9 @@ impl Pair {
                     if self.mute {
                         continue;
                     }
-                    if to_a {
+                    if flow.remote == NEIGHBOUR_ADDR.parse().unwrap() {
+                        self.to_neighbour.push(text);
+                    } else if to_a {
                         assert_eq!(flow.remote.ip(), self.a.addr.ip(), "sent to a stranger");
                         self.to_a.push(text);
                         self.last_to_a = Some(flow.remote);

@@ -85,6 +85,26 @@ fn a_dialog_belongs_to_its_trunk() {
     pair.assert_nothing_left(1);
 }
 
+/// So does an INVITE that is still open: a trunk on the same listener that has seen its branch cannot withdraw it.
+#[test]
+fn only_its_own_trunk_cancels_an_invite() {
+    let mut pair = Pair::new();
+    pair.a.invite("bob", Some(&offer()));
+    pair.run_ms(100);
+    pair.b.respond(180, None);
+    pair.run_ms(100);
+    pair.a.cancel();
+    let cancel: Vec<u8> = pair.a.outbox.pop_front().unwrap();
+    let remote = crate::pair::NEIGHBOUR_ADDR.parse().unwrap();
+    let flow = Flow { listener: ListenerId(0), transport: Transport::Udp, remote, conn: None };
+    pair.input(Input::Datagram { flow, bytes: &cancel });
+    pair.run_ms(100);
+    assert_eq!((pair.b.count("CANCEL", 0), pair.calls().len()), (0, 1));
+    assert!(pair.to_neighbour[0].starts_with("SIP/2.0 481 "), "{}", pair.to_neighbour[0]);
+    pair.b.respond(486, None);
+    pair.assert_nothing_left(1);
+}
+
 #[test]
 fn an_invite_that_comes_by_two_ways_is_one_call() {
     let mut pair = Pair::new();

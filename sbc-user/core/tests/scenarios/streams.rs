@@ -48,6 +48,20 @@ fn broken_framing_closes_the_connection() {
     assert_eq!(pair.counter("unknown_connection"), 1);
 }
 
+/// Nothing more is heard of the connection then, so its calls know at once.
+#[test]
+fn a_call_whose_connection_breaks_is_ended() {
+    let mut pair = Pair::with(Setup { a_transport: Transport::Tls, ..Setup::default() });
+    pair.basic_call();
+    pair.input(Input::StreamBytes { conn: ConnId(1), bytes: b"\0" });
+    assert_eq!(pair.closed, [ConnId(1)]);
+    pair.run(Duration::from_secs(33));
+    assert_eq!(pair.b.count("BYE", 0), 1);
+    pair.input(Input::StreamClosed { conn: ConnId(1) });
+    pair.assert_nothing_left(1);
+    assert_eq!(pair.records[0].cause, "connection lost");
+}
+
 #[test]
 fn a_lost_connection_ends_the_call_unless_it_comes_back() {
     let mut pair = Pair::with(Setup { a_transport: Transport::Tls, ..Setup::default() });
