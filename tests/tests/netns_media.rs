@@ -690,7 +690,9 @@ fn two_realms_share_an_address_and_leave_the_ports_between_their_ranges_alone() 
 
 #[test]
 fn an_update_loses_no_packet() {
-    const PACKETS: u16 = 5000;
+    const PACKETS: u32 = 5000;
+    /// Packets on the way at most, so that the receiver's socket never overflows.
+    const WINDOW: u32 = 64;
     inside("an_update_loses_no_packet", |world| {
         let mut border = world.start();
         let mut stream = signalled();
@@ -699,18 +701,24 @@ fn an_update_loses_no_packet() {
         let caller = bind(&world.caller, CALLER, CALLER_PORT);
         let callee = bind(&world.callee, CALLEE, CALLEE_PORT);
         let outside = address(OUTSIDE, OUTSIDE_PORT);
+        let received = AtomicU32::new(0);
         let updates = std::thread::scope(|scope| {
             let sender = scope.spawn(|| {
+                let deadline = Instant::now() + PATIENCE * 3;
                 for number in 0..PACKETS {
-                    caller.send_to(&rtp(number), outside).unwrap();
-                    std::thread::yield_now();
+                    while number >= received.load(Ordering::Relaxed) + WINDOW {
+                        assert!(Instant::now() < deadline, "{number} packets sent, and then nothing arrived");
+                        std::thread::yield_now();
+                    }
+                    caller.send_to(&rtp(number as u16), outside).unwrap();
                 }
             });
             let receiver = scope.spawn(|| {
                 let mut buffer = [0; 2048];
                 for number in 0..PACKETS {
                     let length = callee.recv(&mut buffer).unwrap_or_else(|error| panic!("{number}: {error}"));
-                    assert_eq!(&buffer[..length], rtp(number), "{number}");
+                    assert_eq!(&buffer[2..4], (number as u16).to_be_bytes(), "of {length} bytes");
+                    received.store(number + 1, Ordering::Relaxed);
                 }
             });
             let mut updates = 0_u32;
@@ -732,6 +740,37 @@ fn an_update_loses_no_packet() {
         assert!(updates > 10, "{updates}");
         let counters = border.planes.counters(CALL);
         assert_eq!(counters[0].from_caller.rtp_kernel, u64::from(PACKETS));
+        for (outcome, count) in border.planes.outcomes() {
+            assert!(!outcome.starts_with("drop_") || count == 0, "{outcome}: {count}");
+        }
+        border.planes.stop().unwrap();
+    });
+}
+
+#[test]
+fn an_interface_that_goes_away_takes_its_streams_to_the_relay() {
+    inside("an_interface_that_goes_away_takes_its_streams_to_the_relay", |world| {
+        let mut border = world.start();
+        assert_eq!(border.install(vec![signalled()]), [Placement::Kernel]);
+        world.border.run("ip", &["link", "del", "in0"]).unwrap();
+        connect(
+            End { namespace: &world.border, interface: "in0", addresses: &["198.51.100.1/24"] },
+            End { namespace: &world.callee, interface: "eth0", addresses: &["198.51.100.2/24"] },
+        )
+        .unwrap();
+        // The changes have been read, and the routes have settled.
+        let settled = Instant::now() + Duration::from_millis(300);
+        border.drive(|_| Instant::now() >= settled);
+        assert_eq!(border.install(vec![signalled()]), [Placement::Relay]);
+        let caller = bind(&world.caller, CALLER, CALLER_PORT);
+        let callee = bind(&world.callee, CALLEE, CALLEE_PORT);
+        passes(&caller, address(OUTSIDE, OUTSIDE_PORT), &callee, address(INSIDE, INSIDE_PORT), &rtp(1));
+        border.planes.leave();
+
+        // The next daemon does not take the old link for the new interface's.
+        let mut border = world.start();
+        assert_eq!(border.install(vec![signalled()]), [Placement::Kernel]);
+        passes(&caller, address(OUTSIDE, OUTSIDE_PORT), &callee, address(INSIDE, INSIDE_PORT), &rtp(2));
         border.planes.stop().unwrap();
     });
 }

@@ -248,6 +248,13 @@ impl Neighbours {
         }
         if links_changed {
             self.links = self.netlink.links()?.into_iter().map(|link| (link.ifindex, link)).collect();
+            let links = &self.links;
+            for gone in self.served.extract_if(|ifindex| !links.contains_key(ifindex)) {
+                tracing::error!(
+                    ifindex = gone,
+                    "a media interface is gone; the relay serves its calls until the daemon is started again"
+                );
+            }
             // A link that went down or came up takes routes with it without a word about each.
             self.routes_due.get_or_insert(now + ROUTES_SETTLE);
             let ids: Vec<HopId> = self.hops.keys().copied().collect();
