@@ -1,8 +1,9 @@
 //! One side of a call: its dialog, its INVITE, and every message that is written or read on it.
 //!
-//! Messages stop here. Upwards go neutral [`LegEvent`](crate::call::event::LegEvent)s, downwards come [`Content`]s that the leg dresses in its own
-//! identifiers and addresses. What its INVITE may do in which state is decided by `received` and `placed`. Reading is
-//! in `leg/receive`, writing in `leg/write`, the dialogs of a forked INVITE in `leg/forks`.
+//! Messages stop here. Upwards go neutral [`LegEvent`](crate::call::event::LegEvent)s, downwards come [`Content`]s
+//! that the leg dresses in its own identifiers and addresses. What its INVITE may do in which state is decided by
+//! `received` and `placed`. Reading is in `leg/receive`, writing in `leg/write`, the dialogs of a forked INVITE in
+//! `leg/forks`.
 
 mod forks;
 mod receive;
