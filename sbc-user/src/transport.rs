@@ -94,6 +94,8 @@ counters! {
     connections_failed,
     /// Connections closed at once because there were too many, over all or from one source.
     connections_refused,
+    /// Connections closed at once because their source is no peer's.
+    strangers_refused,
     /// TLS handshakes that failed or took too long.
     handshakes_failed,
     /// Connections closed because nothing was sent on them for too long.
@@ -134,7 +136,10 @@ impl Bound {
             }
         };
         let socket = tcp::listen(listener.bind, shell.may_appear_later)?;
-        Ok(Self::Stream(socket, Opener { listener: id, local: listener.bind.ip(), tls }))
+        let trunks = config.engine.trunks.iter().filter(|trunk| trunk.realm == listener.realm);
+        // Its next hop is among the sources of a trunk: the configuration sees to that.
+        let sources = trunks.flat_map(|trunk| trunk.sources.iter().copied()).collect();
+        Ok(Self::Stream(socket, Opener { listener: id, local: listener.bind.ip(), tls, sources }))
     }
 }
 

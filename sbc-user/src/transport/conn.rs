@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
+use sbc_core::config::Prefix;
 use sbc_core::flow::{Flow, Transport};
 use sbc_core::id::{ConnId, ListenerId, OpId};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -28,11 +29,17 @@ pub(super) struct Opener {
     pub(super) listener: ListenerId,
     pub(super) local: IpAddr,
     pub(super) tls: Option<tls::Endpoint>,
+    /// Where connections of the listener's peers come from.
+    pub(super) sources: Arc<[Prefix]>,
 }
 
 impl Opener {
     fn transport(&self) -> Transport {
         if self.tls.is_some() { Transport::Tls } else { Transport::Tcp }
+    }
+
+    fn expects(&self, remote: SocketAddr) -> bool {
+        self.sources.iter().any(|prefix| prefix.contains(remote.ip().to_canonical()))
     }
 }
 
@@ -108,8 +115,14 @@ impl Connections {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a connection that a peer opened, unless there are too many.
+    /// Takes a connection that a peer opened, unless there are too many. A stranger's is closed before it costs anything
+    /// or is shown anything: the engine would not answer it either.
     pub(super) fn accept(&self, opener: &Opener, stream: TcpStream, remote: SocketAddr) {
+        if !opener.expects(remote) {
+            count(&self.counters.strangers_refused);
+            debug!(%remote, "connection refused: no peer's");
+            return;
+        }
         let line = {
             let mut table = self.table();
             let from_source = table.by_source.get(&remote.ip()).copied().unwrap_or(0);

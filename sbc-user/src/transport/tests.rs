@@ -51,8 +51,9 @@ impl Place {
     }
 
     fn config(&self, realm: &str) -> Config {
+        let peers = if realm.contains("peers") { "" } else { "peers = [\"127.0.0.0/8\"]" };
         let text = format!(
-            "[public]\nbind = \"{}\"\n{}\n",
+            "[public]\nbind = \"{}\"\n{peers}\n{}\n",
             self.ours,
             realm.replace("THEIRS", &self.theirs.to_string())
         );
@@ -264,6 +265,30 @@ async fn connections_from_one_source_are_limited() {
 }
 
 const TLS: &str = "tls = 5063\ncertificate = \"ours.pem\"\nkey = \"ours.key\"\n";
+
+/// Who is no peer takes no connection away from peers.
+#[tokio::test]
+async fn strangers_are_not_connected_to() {
+    let place = Place::new();
+    let config = place.config("tcp = 5060\npeers = [\"THEIRS\"]\n[limits]\nmax_connections = 1");
+    let (transports, mut events) = Transports::bind(&config).unwrap();
+    let to = SocketAddr::new(place.ours.into(), 5060);
+    for _ in 0..3 {
+        let mut stranger = TcpStream::connect(to).await.unwrap();
+        // The end of the stream, or a reset; no byte.
+        let read = tokio::time::timeout(PATIENCE, stream_end(&mut stranger)).await.unwrap();
+        assert_eq!(read, 0);
+    }
+    assert_eq!((transports.connections(), counted(&transports, "strangers_refused")), (0, 3));
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((place.theirs, 0).into()).unwrap();
+    let peer = socket.connect(to).await.unwrap();
+    assert_eq!(opened(&mut events).await.remote, peer.local_addr().unwrap());
+}
+
+async fn stream_end(stream: &mut TcpStream) -> usize {
+    stream.read(&mut [0; 64]).await.unwrap_or(0)
+}
 
 #[tokio::test]
 async fn tls_is_accepted_in_both_versions() {
