@@ -76,8 +76,13 @@ pub(crate) fn all(tally: &mut Tally) {
         crate::run::run(docs.env("RUSTDOCFLAGS", RUSTDOCFLAGS))
     });
     if find("cargo-deny").is_some() {
-        tally.step("licences and advisories", || {
-            crate::run::run(Command::new("cargo-deny").args(["check"]).current_dir(crate::run::root()))
+        // Advisories need the network: `cargo deny check advisories`.
+        tally.step("licences and sources", || {
+            crate::run::run(
+                Command::new("cargo-deny")
+                    .args(["check", "licenses", "bans", "sources"])
+                    .current_dir(crate::run::root()),
+            )
         });
     } else {
         tally.skip("cargo-deny", "not installed (cargo install --locked cargo-deny)");
