@@ -240,7 +240,7 @@ impl Leg {
         if method == Method::Invite {
             self.invite_number = dialog.local_number();
         }
-        if target_refresh(&method) {
+        if has_contact(&method) {
             message = message.header(HeaderName::Contact, self.contact()).header(HeaderName::Allow, ALLOW);
         }
         if let Some(reason) = reason {
@@ -261,7 +261,7 @@ impl Leg {
     ) {
         let mut message = self.response(&ask.request, said);
         let session = matches!(ask.method, Method::Invite | Method::Update);
-        if session && said.status < 300 {
+        if has_contact(&ask.method) && said.status < 300 {
             message = message.header(HeaderName::Contact, self.contact()).header(HeaderName::Allow, ALLOW);
         }
         message = refusal_lines(message, saying, self.face.local);
@@ -504,6 +504,12 @@ impl Farewell {
 /// Whether a request of this method may move the remote target (RFC 3261 s.12.2, RFC 3311).
 const fn target_refresh(method: &Method) -> bool {
     matches!(method, Method::Invite | Method::Update)
+}
+
+/// Whether a request of this method and its 2xx say where the dialog's, or a subscription's, requests are to go
+/// (RFC 3515 s.2.2, RFC 6665 s.8.2.1).
+const fn has_contact(method: &Method) -> bool {
+    target_refresh(method) || matches!(method, Method::Refer | Method::Subscribe | Method::Notify)
 }
 
 fn is_of(response: &Message, id: &DialogId) -> bool {

@@ -25,6 +25,27 @@ fn info_and_options_inside_the_dialog_are_relayed() {
     pair.assert_nothing_left(1);
 }
 
+/// What may found a subscription must say where its notifications go (RFC 3515 s.2.2, RFC 6665 s.8.2), here: to us.
+#[test]
+fn requests_that_found_subscriptions_have_a_contact() {
+    let mut pair = Pair::new();
+    pair.basic_call();
+    pair.a.in_dialog("REFER", None, "Refer-To: <sip:carol@203.0.113.1>\r\n");
+    pair.b.in_dialog("NOTIFY", None, "Event: refer\r\nSubscription-State: terminated\r\n");
+    pair.a.in_dialog("SUBSCRIBE", None, "Event: dialog\r\n");
+    pair.a.in_dialog("INFO", None, "");
+    pair.run_ms(100);
+    let contact = |ua: &crate::pair::ua::Ua, method, status| ua.last(method, status).header("Contact");
+    for method in ["REFER", "SUBSCRIBE"] {
+        assert_eq!(contact(&pair.b, method, 0).unwrap(), "<sip:10.9.0.1:5060>");
+        assert_eq!(contact(&pair.a, method, 200).unwrap(), "<sip:203.0.113.1:5060>");
+    }
+    assert_eq!(contact(&pair.a, "NOTIFY", 0).unwrap(), "<sip:203.0.113.1:5060>");
+    assert_eq!(contact(&pair.b, "INFO", 0), None);
+    pair.a.bye();
+    pair.assert_nothing_left(1);
+}
+
 /// Behind NAT it is the only way to learn the address under which one is seen (RFC 3581 s.4).
 #[test]
 fn every_response_says_where_its_request_came_from() {
