@@ -67,16 +67,27 @@ pub struct Party {
     pub display: Bytes,
     /// Its URI.
     pub uri: String,
+    /// The display name mentions the side that the party is on.
+    pub tells: bool,
 }
 
 impl Party {
-    /// Of a From or To value.
+    /// Of a From or To value, from a side with these secrets.
     #[must_use]
-    pub fn of(value: &NameAddr<'_>) -> Self {
+    pub fn of(value: &NameAddr<'_>, secrets: &Secrets) -> Self {
+        let display = value.display_raw().unwrap_or_default();
         Self {
-            display: Bytes::copy_from_slice(value.display_raw().unwrap_or_default()),
+            display: Bytes::copy_from_slice(display),
             uri: value.uri().as_str().to_owned(),
+            tells: secrets.mentioned_in(display),
         }
+    }
+
+    /// The same at another address, with a display name that tells nothing.
+    #[must_use]
+    pub fn hidden(&self, uri: String) -> Self {
+        let display = if self.tells { Bytes::new() } else { self.display.clone() };
+        Self { display, uri, tells: false }
     }
 
     /// As the value of a From or To, with a tag if it has one.

@@ -40,7 +40,7 @@ enum Treatment {
     Dropped,
     /// Describes the body and goes with it.
     Body,
-    /// A list of addresses: user kept, host replaced.
+    /// A list of addresses: user kept, host replaced; the rest kept unless it tells.
     Addresses,
     /// `Warning`: the agent's name replaced, unless the text names somebody.
     Warning,
@@ -204,8 +204,10 @@ impl Carried {
                 line: raw.slice_ref(header.line),
                 tells: match treatment {
                     Treatment::Warning => split_list(header.value).any(|value| warning_tells(value, secrets)),
-                    Treatment::Addresses
-                    | Treatment::References
+                    Treatment::Addresses => {
+                        split_list(header.value).any(|value| address_tells(value, secrets))
+                    }
+                    Treatment::References
                     | Treatment::Topology
                     | Treatment::Verbatim
                     | Treatment::Public
@@ -231,7 +233,7 @@ impl Carried {
                 Treatment::Verbatim if carried.tells => out.hidden += 1,
                 Treatment::Verbatim | Treatment::Public => out.lines.push(carried.line.clone()),
                 Treatment::Addresses => {
-                    out.lines.extend(carried.rewritten(|value| address(value, face.local)))
+                    out.lines.extend(carried.rewritten(|value| address(value, face.local, carried.tells)));
                 }
                 Treatment::Warning if carried.tells => out.hidden += 1,
                 Treatment::Warning => out.lines.extend(carried.rewritten(|value| warning(value, face.local))),
@@ -300,24 +302,34 @@ fn split_list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     .filter(|value| !value.is_empty())
 }
 
-/// An address with our host in place of the other side's. Display name and header parameters stay. A URI that names
-/// neither a user at a host nor a number (`http:` …) would show a place.
-fn address(value: &[u8], local: SocketAddr) -> Option<Vec<u8>> {
+/// An address with our host in place of the other side's. Display name and header parameters stay unless they are what
+/// tells. A URI that names neither a user at a host nor a number (`http:` …) would show a place.
+fn address(value: &[u8], local: SocketAddr, tells: bool) -> Option<Vec<u8>> {
     let address = NameAddr::parse(value)?;
     let uri = address.uri();
     if !uri.is_sip() && !["tel", "urn"].iter().any(|scheme| uri.scheme().eq_ignore_ascii_case(scheme)) {
         return None;
     }
     let mut out = Vec::with_capacity(value.len() + 16);
-    if let Some(display) = address.display_raw() {
+    if let Some(display) = address.display_raw().filter(|_| !tells) {
         out.extend_from_slice(display);
         out.push(b' ');
     }
     out.push(b'<');
     out.extend_from_slice(with_host(address.uri(), local.ip()).as_bytes());
     out.push(b'>');
-    out.extend_from_slice(address.params().raw());
+    if !tells {
+        out.extend_from_slice(address.params().raw());
+    }
     Some(out)
+}
+
+/// Whether something besides the URI of an address names its side.
+fn address_tells(value: &[u8], secrets: &Secrets) -> bool {
+    NameAddr::parse(value).is_some_and(|address| {
+        secrets.mentioned_in(address.display_raw().unwrap_or_default())
+            || secrets.mentioned_in(address.params().raw())
+    })
 }
 
 /// `code agent "text"` with our name for the agent; the text goes when it is no quoted string.

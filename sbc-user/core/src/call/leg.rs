@@ -129,11 +129,11 @@ impl Leg {
             trunk,
             flow,
             face,
-            secrets,
             call_id: request.call_id()?.into(),
             local_tag,
-            from: Party::of(&request.from()?),
-            to: Party::of(&request.to()?),
+            from: Party::of(&request.from()?, &secrets),
+            to: Party::of(&request.to()?, &secrets),
+            secrets,
             asked: request.request_uri().unwrap_or_default().to_owned(),
             farewell: None,
             invite: Invite::Received { state: Received::Proceeding, txn, request },
@@ -157,7 +157,7 @@ impl Leg {
         secrets.add(&local_tag);
         cx.effects.push(Effect::Index(local_tag.clone(), Side::Callee));
         let crossing = |party: &Party, ip| match Uri::parse(&party.uri) {
-            Ok(uri) if face.hide => Party { display: party.display.clone(), uri: hide::with_host(&uri, ip) },
+            Ok(uri) if face.hide => party.hidden(hide::with_host(&uri, ip)),
             Ok(_) | Err(_) => party.clone(),
         };
         Self {

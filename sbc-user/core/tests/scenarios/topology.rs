@@ -58,6 +58,29 @@ fn refusals_hide_topology_too() {
     }
 }
 
+/// Phones without a name put their address in its place.
+#[test]
+fn display_names_and_parameters_tell_nothing() {
+    let mut pair = Pair::new();
+    pair.a.extra = "P-Asserted-Identity: \"198.51.100.10\" <sip:+331@carrier.example>\r\n\
+                    Diversion: \"Front desk\" <sip:+332@carrier.example>;reason=busy;x-from=gw.carrier.example\r\n\
+                    Remote-Party-ID: \"Alice\" <sip:+331@carrier.example>;party=calling\r\n"
+        .into();
+    pair.a.invite("bob", Some(&offer()));
+    let named = pair.a.sent.last().unwrap().replace("From: <sip:alice", "From: \"198.51.100.10\" <sip:alice");
+    pair.a.outbox.clear();
+    pair.a.raw(&named);
+    pair.run_ms(100);
+    let invite = pair.b.last("INVITE", 0);
+    assert!(invite.header("From").unwrap().starts_with("<sip:alice@10.9.0.1>;tag="));
+    assert_eq!(invite.header("P-Asserted-Identity").unwrap(), "<sip:+331@10.9.0.1>");
+    assert_eq!(invite.header("Diversion").unwrap(), "<sip:+332@10.9.0.1>");
+    assert_eq!(invite.header("Remote-Party-ID").unwrap(), "\"Alice\" <sip:+331@10.9.0.1>;party=calling");
+    pair.b.respond(486, None);
+    pair.assert_nothing_left(1);
+    assert_hidden(&pair);
+}
+
 /// A description in a wrapping, or a report that names machines, is not anchored by anybody.
 #[test]
 fn bodies_that_tell_stay_behind() {
