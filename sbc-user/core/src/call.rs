@@ -259,7 +259,7 @@ impl Call {
     /// A connection has gone.
     pub fn on_connection_lost<R: Rng>(&mut self, cx: &mut Context<'_, R>, conn: ConnId) {
         for side in Side::BOTH {
-            if self.leg_mut(side).on_connection_lost(conn) {
+            if self.leg_mut(side).on_connection_lost(cx, conn) {
                 let until = cx.now.mono + teardown::RECONNECT_LIMIT;
                 cx.effects.push(action::Effect::Arm(CallTimer::Lost(side), until));
             }

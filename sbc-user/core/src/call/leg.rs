@@ -25,7 +25,7 @@ use crate::call::received::{self, Received};
 use crate::command::LegView;
 use crate::config::MediaSourceRule;
 use crate::dialog::{Dialog, DialogEvent, DialogId, DialogState, Unacknowledged};
-use crate::flow::Flow;
+use crate::flow::{Flow, Transport};
 use crate::id::TrunkId;
 use crate::policy::admission::Saying;
 use crate::rng::Rng;
@@ -453,18 +453,31 @@ impl Leg {
     }
 
     fn path_of<R: Rng>(&self, cx: &Context<'_, R>, dialog: Option<&Dialog>) -> Flow {
+        Flow { remote: self.named_by(cx, dialog).unwrap_or(self.flow.remote), ..self.flow }
+    }
+
+    /// The address that a dialog names, if it can be used: under TLS, a configured next hop's, because nobody else's
+    /// certificate could be verified.
+    fn named_by<R: Rng>(&self, cx: &Context<'_, R>, dialog: Option<&Dialog>) -> Option<SocketAddr> {
         if self.is_behind_nat(cx) {
-            return self.flow;
+            return None;
         }
-        let named = dialog.and_then(|dialog| {
-            let uri = Uri::parse(dialog.next_hop()).ok()?;
-            let ip = uri.host()?.ip()?;
-            let default = if self.flow.transport == crate::flow::Transport::Tls { 5061 } else { 5060 };
-            Some(SocketAddr::new(ip, uri.port().unwrap_or(default)))
-        });
-        let remote =
-            named.filter(|named| cx.is_address_of(self.trunk, named.ip())).unwrap_or(self.flow.remote);
-        Flow { remote, ..self.flow }
+        let uri = Uri::parse(dialog?.next_hop()).ok()?;
+        let ip = uri.host()?.ip()?;
+        let tls = self.flow.transport == Transport::Tls;
+        let named = SocketAddr::new(ip, uri.port().unwrap_or(if tls { 5061 } else { 5060 }));
+        (cx.is_address_of(self.trunk, named.ip()) && (!tls || self.is_next_hop(cx, named))).then_some(named)
+    }
+
+    fn is_next_hop<R: Rng>(&self, cx: &Context<'_, R>, remote: SocketAddr) -> bool {
+        let next_hop = cx.trunk(self.trunk).and_then(|trunk| trunk.next_hop);
+        next_hop.is_some_and(|hop| (hop.listener, hop.remote) == (self.flow.listener, remote))
+    }
+
+    /// Whether a new connection can take the place of one that has gone.
+    fn can_be_connected_to<R: Rng>(&self, cx: &Context<'_, R>) -> bool {
+        let named = self.named_by(cx, self.dialog.as_ref()).is_some();
+        !self.is_behind_nat(cx) && (named || self.is_next_hop(cx, self.flow.remote))
     }
 
     /// The peer was heard on this path. A connection that replaced another is used from now on; a peer behind NAT is

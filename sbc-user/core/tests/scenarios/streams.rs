@@ -51,7 +51,9 @@ fn broken_framing_closes_the_connection() {
 /// Nothing more is heard of the connection then, so its calls know at once.
 #[test]
 fn a_call_whose_connection_breaks_is_ended() {
-    let mut pair = Pair::with(Setup { a_transport: Transport::Tls, ..Setup::default() });
+    // Behind NAT: nobody can connect to it.
+    let setup = Setup { a_transport: Transport::Tls, learn_a: true, ..Setup::default() };
+    let mut pair = Pair::with(setup);
     pair.basic_call();
     pair.input(Input::StreamBytes { conn: ConnId(1), bytes: b"\0" });
     assert_eq!(pair.closed, [ConnId(1)]);
@@ -64,7 +66,9 @@ fn a_call_whose_connection_breaks_is_ended() {
 
 #[test]
 fn a_lost_connection_ends_the_call_unless_it_comes_back() {
-    let mut pair = Pair::with(Setup { a_transport: Transport::Tls, ..Setup::default() });
+    // Behind NAT: nobody can connect to it.
+    let setup = Setup { a_transport: Transport::Tls, learn_a: true, ..Setup::default() };
+    let mut pair = Pair::with(setup);
     pair.basic_call();
     pair.input(Input::StreamClosed { conn: ConnId(1) });
     pair.run(Duration::from_secs(10));
@@ -107,7 +111,7 @@ fn a_callee_that_cannot_be_reached() {
 
 #[test]
 fn a_caller_whose_connection_is_lost_while_it_waits() {
-    let mut pair = Pair::with(Setup { a_transport: Transport::Tls, ..Setup::default() });
+    let mut pair = Pair::with(Setup { a_transport: Transport::Tls, learn_a: true, ..Setup::default() });
     pair.a.invite("bob", Some(&offer()));
     pair.run_ms(100);
     pair.b.respond(180, None);
@@ -117,4 +121,28 @@ fn a_caller_whose_connection_is_lost_while_it_waits() {
     assert_eq!(pair.b.count("CANCEL", 0), 1);
     pair.assert_nothing_left(1);
     assert_eq!((pair.records[0].cause.as_str(), pair.records[0].status), ("connection lost", 503));
+}
+
+/// A dialog does not depend on a connection: PBXs close idle ones after minutes. Where we can connect anew, we do when
+/// there is something to send.
+#[test]
+fn a_peer_that_can_be_connected_to_may_close_idle_connections() {
+    for b_transport in [Transport::Tcp, Transport::Tls] {
+        let mut pair = Pair::with(Setup { b_transport, ..Setup::default() });
+        pair.basic_call();
+        pair.input(Input::StreamClosed { conn: ConnId(2) });
+        pair.run(Duration::from_secs(300));
+        assert_eq!((pair.calls().len(), pair.a.count("BYE", 0)), (1, 0));
+        let flow = Flow {
+            listener: ListenerId(1),
+            transport: b_transport,
+            remote: pair.b.addr,
+            conn: Some(ConnId(2)),
+        };
+        pair.input(Input::StreamOpened { flow });
+        pair.a.bye();
+        pair.run_ms(100);
+        assert_eq!((pair.b.count("BYE", 0), pair.a.count("BYE", 200)), (1, 1));
+        pair.assert_nothing_left(1);
+    }
 }

@@ -262,13 +262,13 @@ impl Leg {
         self.flow.conn == Some(conn)
     }
 
-    /// Its connection has gone. Arms the time in which it may come back; whether it concerned this leg.
-    pub fn on_connection_lost(&mut self, conn: ConnId) -> bool {
+    /// Its connection has gone. Whether the leg is lost unless its peer comes back.
+    pub fn on_connection_lost<R: Rng>(&mut self, cx: &Context<'_, R>, conn: ConnId) -> bool {
         let ours = self.flow.conn == Some(conn);
         if ours {
             self.flow.conn = None;
         }
-        ours && !self.is_closed()
+        ours && !self.is_closed() && !self.can_be_connected_to(cx)
     }
 
     /// The connection did not come back.
