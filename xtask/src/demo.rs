@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use sbc_tests::baresip::{Baresip, Phone};
+use sbc_tests::netns;
 use sbc_tests::pcap::Capture;
 use sbc_tests::process::Scratch;
 use sbc_tests::rtp::{self, Counts, Direction, Side};
 use sbc_tests::sbc::{Carried, Networks, OUTSIDE, PBX, SBC_OUTSIDE, SIP, SIPS, Sbcd};
 use sbc_tests::sipp::{ANSWER_WITH_AUDIO, Answering, Batch, CALL_WITH_AUDIO, Calling};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::build_and_load;
 use crate::run::say;
@@ -32,6 +33,9 @@ const AUDIO: Duration = Duration::from_secs(10);
 const PHONE_AUDIO: Duration = Duration::from_millis(11_000);
 /// From ACK to BYE in the batch.
 const HOLD: Duration = Duration::from_millis(11_500);
+
+/// When to look into the kernel: all calls are up.
+const LOOK_AFTER: Duration = Duration::from_secs(5);
 
 /// Options of the command.
 #[derive(clap::Args)]
@@ -50,6 +54,8 @@ struct Findings {
     kernel: Carried,
     relay: Carried,
     setup_ms: Vec<f64>,
+    /// Arguments of bpftool.
+    operator_lines: Vec<String>,
 }
 
 /// The command.
@@ -112,7 +118,7 @@ fn through(networks: &Networks, sbcd: &Sbcd, scratch: &Scratch) -> Result<Findin
     let batch = Batch { calls: BATCH, per_second: 20, audio: AUDIO, hold: HOLD };
     let (local, remote) = (SocketAddr::new(OUTSIDE, SIP), SocketAddr::new(SBC_OUTSIDE, SIP));
     let calling = Calling::start(&networks.outside, CALL_WITH_AUDIO, local, remote, "100", batch, scratch)?;
-    watch(sbcd, &calling)?;
+    let operator_lines = watch(sbcd, &calling)?;
     let outcome = calling.finish(Duration::from_secs(60))?;
     if outcome.failed > 0 {
         eprintln!("{}", calling.process().log_tail());
@@ -142,52 +148,60 @@ fn through(networks: &Networks, sbcd: &Sbcd, scratch: &Scratch) -> Result<Findin
         kernel: Carried::sum(&records, "rtp_kernel")?,
         relay: Carried::sum(&records, "rtp_relay")?,
         setup_ms,
+        operator_lines,
     })
 }
 
 /// Shows the calls while they run, and what an operator sees of them in the kernel.
-fn watch(sbcd: &Sbcd, calling: &Calling) -> Result<()> {
+fn watch(sbcd: &Sbcd, calling: &Calling) -> Result<Vec<String>> {
     let began = Instant::now();
-    let mut shown = false;
+    let mut lines = Vec::new();
     while calling.process().ended()?.is_none() && began.elapsed() < Duration::from_secs(90) {
         std::thread::sleep(Duration::from_secs(1));
         let calls = sbcd.ask("calls")?;
-        let running = calls["calls"].as_array().map_or(0, Vec::len);
-        eprintln!("    {:>2} s: {running} calls", began.elapsed().as_secs());
-        if !shown && began.elapsed() > Duration::from_secs(5) {
-            shown = true;
-            show_kernel(sbcd)?;
+        let calls = calls["calls"].as_array().map_or(&[][..], Vec::as_slice);
+        eprintln!("    {:>2} s: {} calls", began.elapsed().as_secs(), calls.len());
+        if let (true, Some(call)) = (lines.is_empty() && began.elapsed() > LOOK_AFTER, calls.first()) {
+            lines = look_into_kernel(sbcd, call)?;
         }
-    }
-    Ok(())
-}
-
-fn show_kernel(sbcd: &Sbcd) -> Result<()> {
-    let pins = sbcd.pins();
-    eprintln!("    pinned under {}:", pins.display());
-    for arguments in operator_lines(&pins)? {
-        let words: Vec<&str> = arguments.split(' ').collect();
-        let output = Command::new("bpftool").args(&words).output().context("cannot run bpftool")?;
-        eprintln!("    # bpftool {arguments}");
-        let text =
-            String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr });
-        for line in text.lines().take(12) {
-            eprintln!("      {line}");
-        }
-    }
-    Ok(())
-}
-
-/// What an operator types to see the flows.
-fn operator_lines(pins: &Path) -> Result<Vec<String>> {
-    let mut lines = Vec::new();
-    for version in
-        std::fs::read_dir(pins).with_context(|| format!("nothing is pinned at {}", pins.display()))?
-    {
-        let version = version?.path();
-        lines.push(format!("map show pinned {}", version.join("FLOWS").display()));
     }
     Ok(lines)
+}
+
+/// What an operator types to see the flows of a running call in the kernel; each line is run and shown once here.
+fn look_into_kernel(sbcd: &Sbcd, call: &Value) -> Result<Vec<String>> {
+    let pins = sbcd.pins();
+    let mut versions =
+        std::fs::read_dir(&pins).with_context(|| format!("nothing is pinned at {}", pins.display()))?;
+    let version = versions.next().context("no version is pinned")??.path();
+    let pin = |name: &str| version.join(name).display().to_string();
+    let local = call["streams"][0]["caller"]["local"].as_str().context("a call without media")?;
+    let port = local.parse::<SocketAddr>()?.port();
+
+    let mut lines =
+        vec![format!("map show pinned {}", pin("FLOWS")), format!("map dump pinned {}", pin("ADDRESSES"))];
+    // A flow's key is the number of its address and its port, as the kernel keeps numbers: little end first.
+    let flows = [0u16, 1].map(|address| {
+        let key = [port.to_le_bytes(), address.to_le_bytes()].concat();
+        let key: Vec<String> = key.iter().map(|byte| format!("0x{byte:02x}")).collect();
+        format!("map lookup pinned {} key {}", pin("FLOWS"), key.join(" "))
+    });
+    lines.extend(
+        flows.into_iter().find(|line| bpftool(line).is_ok_and(|said| !said.contains("\"packets\": 0"))),
+    );
+    lines.push(format!("map dump pinned {}", pin("COUNTERS")));
+    eprintln!("    the media of call {} at {local}, as an operator sees it:", call["call"]);
+    for line in lines.iter().filter(|line| line.contains("FLOWS")) {
+        eprintln!("    # bpftool {line}");
+        for text in bpftool(line)?.lines().take(45) {
+            eprintln!("      {text}");
+        }
+    }
+    Ok(lines)
+}
+
+fn bpftool(line: &str) -> Result<String> {
+    netns::run(Command::new("bpftool").args(line.split(' ')))
 }
 
 impl Findings {
@@ -210,6 +224,10 @@ impl Findings {
         for (name, Direction { sent, received }, kernel, relay) in rows {
             let lost = i128::from(sent) - i128::from(received);
             println!("  {name:<15} {sent:>9} {received:>9} {lost:>9} {kernel:>10} {relay:>9}");
+        }
+        println!("while the calls ran, an operator saw their flows with");
+        for line in &self.operator_lines {
+            println!("  bpftool {line}");
         }
     }
 
