@@ -219,6 +219,7 @@ fn linker(llvm: u32) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let paths = std::iter::once(prefix.join("bin")).chain(std::env::split_paths(&path));
     let feature = format!("llvm-{llvm}");
+    let scratch = target_dir().join("tools/build");
     let mut install = cargo(&["install", "--quiet", "--locked", "bpf-linker", "--version", LINKER_VERSION]);
     install
         .args(["--no-default-features", "--features", &feature, "--root"])
@@ -226,8 +227,10 @@ fn linker(llvm: u32) -> Result<PathBuf> {
         .env("PATH", std::env::join_paths(paths)?)
         .env("LLVM_PREFIX", &prefix)
         .env("RUSTFLAGS", format!("-L {}", prefix.join("lib").display()))
-        .env("CARGO_TARGET_DIR", target_dir().join("tools/build"));
+        .env("CARGO_TARGET_DIR", &scratch);
     run(&mut install)?;
+    // Built once: what it was made from is no use any more.
+    fs::remove_dir_all(&scratch).ok();
     Ok(linker)
 }
 
