@@ -100,11 +100,6 @@ pub fn check(kind: MediaKind, datagram: &[u8]) -> Result<(), MediaError> {
     }
 }
 
-/// The sequence number of an RTP datagram that passed [`check`].
-pub fn sequence_number(datagram: &[u8]) -> Option<u16> {
-    Some(u16::from_be_bytes([*datagram.get(2)?, *datagram.get(3)?]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
