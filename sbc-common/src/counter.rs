@@ -52,6 +52,8 @@ counters! {
     /// Of the packets whose UDP checksum was verified, this one's was wrong. Counted beside the packet's outcome: it
     /// is forwarded as it is, and its receiver drops it.
     BadChecksum = 4, "bad_checksum";
+    /// A limit of the guard was exceeded: once in a window, whatever follows. Counted beside the packet's outcome.
+    Exceeded = 8, "exceeded";
 
     /// Passed: shorter than the headers that it announces, before it was known to be ours.
     PassTruncated = 16, "pass_truncated";
@@ -77,6 +79,10 @@ counters! {
     PassNoDevice = 26, "pass_no_device";
     /// Passed: the driver has no room in front of the frame for the egress VLAN tag.
     PassNoHeadroom = 27, "pass_no_headroom";
+    /// Passed: to a SIP port of ours, from a source that is not trusted, within its limits or at a level without limits.
+    PassSip = 40, "pass_sip";
+    /// Passed: to a SIP port of ours, from a configured peer or the allow list; not counted against any limit.
+    PassSipTrusted = 41, "pass_sip_trusted";
 
     /// Dropped: a port of our media range without a flow.
     DropNoFlow = 64, "drop_no_flow";
@@ -102,6 +108,26 @@ counters! {
     DropWrongKind = 74, "drop_wrong_kind";
     /// Dropped: the system would not send it (relay only: the kernel's own path never asks).
     DropNotSent = 75, "drop_not_sent";
+
+    /// Dropped: to a SIP address of ours, from the operator's block list.
+    DropBlocked = 96, "drop_blocked";
+    /// Dropped: to a SIP address of ours, from a source that is denied at present.
+    DropDenied = 97, "drop_denied";
+    /// Dropped: at the level "allow-list only", to a SIP address of ours from neither a configured peer nor the list.
+    DropNotAllowed = 98, "drop_not_allowed";
+    /// Dropped: a datagram to a SIP port of ours that is certainly neither SIP nor a keep-alive.
+    DropNotSip = 99, "drop_not_sip";
+    /// Dropped: over the source's limit of datagrams to SIP ports.
+    DropSourceDatagrams = 100, "drop_source_datagrams";
+    /// Dropped: over the source's limit of TCP connection attempts to SIP ports.
+    DropSourceConnections = 101, "drop_source_connections";
+    /// Dropped: over the source's limit of TCP segments to SIP ports.
+    DropSourceSegments = 102, "drop_source_segments";
+    /// Dropped: over what all sources that are not trusted may send to SIP ports together.
+    DropTotal = 103, "drop_total";
+    /// Dropped: over what all sources that are not trusted may send to SIP addresses in fragments, with IP options or
+    /// with extension headers.
+    DropFragments = 104, "drop_fragments";
 }
 
 /// Entries of `COUNTERS`: the numbers above, and room to grow without a new layout.

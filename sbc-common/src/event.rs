@@ -2,8 +2,9 @@
 
 use crate::addr::Endpoint;
 use crate::flow::SlotIndex;
+use crate::guard::{Exceeded, SourceKey};
 
-/// A learning slot was claimed. The only record so far; its first field says so.
+/// A learning slot was claimed.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LatchedRecord {
@@ -21,6 +22,8 @@ pub struct LatchedRecord {
 
 /// `kind` of [`LatchedRecord`].
 pub const LATCHED: u32 = 1;
+/// `kind` of [`ExceededRecord`].
+pub const EXCEEDED: u32 = 2;
 
 impl LatchedRecord {
     /// Its size in the ring.
@@ -30,6 +33,28 @@ impl LatchedRecord {
     #[inline(always)]
     pub const fn new(slot: SlotIndex, source: Endpoint, generation: u32) -> Self {
         Self { kind: LATCHED, slot: slot.0, source, generation, unused: [0; 4] }
+    }
+}
+
+/// A limit was exceeded. As long as a [`LatchedRecord`]: a record is read by its length first, then by its kind.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExceededRecord {
+    /// [`EXCEEDED`].
+    pub kind: u32,
+    /// Number of an [`Exceeded`].
+    pub limit: u32,
+    /// Whose packet it was.
+    pub source: SourceKey,
+    /// Always zero.
+    pub unused: [u8; 4],
+}
+
+impl ExceededRecord {
+    /// A record of the first packet over a limit.
+    #[inline(always)]
+    pub const fn new(limit: Exceeded, source: SourceKey) -> Self {
+        Self { kind: EXCEEDED, limit: limit as u32, source, unused: [0; 4] }
     }
 }
 
@@ -45,6 +70,13 @@ pub enum Event {
         /// The generation that it was claimed in: an event of an earlier flow must not be taken for this one's.
         generation: u32,
     },
+    /// A limit was exceeded, once in a window.
+    Exceeded {
+        /// Which.
+        limit: Exceeded,
+        /// Whose packet it was.
+        source: SourceKey,
+    },
 }
 
 impl Event {
@@ -52,18 +84,23 @@ impl Event {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; LatchedRecord::BYTES] = bytes.try_into().ok()?;
         let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        if word(0) != LATCHED {
-            return None;
+        match word(0) {
+            LATCHED => Some(Self::Latched {
+                slot: SlotIndex(word(4)),
+                source: Endpoint {
+                    address: [bytes[8], bytes[9], bytes[10], bytes[11]],
+                    port: [bytes[12], bytes[13]],
+                    unused: [0; 2],
+                },
+                generation: word(16),
+            }),
+            EXCEEDED => {
+                let [_, _, _, _, _, _, _, _, a, b, c, d, e, f, g, h, family, ..] = *bytes;
+                let source = SourceKey { address: [a, b, c, d, e, f, g, h], family, unused: [0; 3] };
+                Some(Self::Exceeded { limit: Exceeded::from_number(word(4))?, source })
+            }
+            _ => None,
         }
-        Some(Self::Latched {
-            slot: SlotIndex(word(4)),
-            source: Endpoint {
-                address: [bytes[8], bytes[9], bytes[10], bytes[11]],
-                port: [bytes[12], bytes[13]],
-                unused: [0; 2],
-            },
-            generation: word(16),
-        })
     }
 }
 
@@ -91,7 +128,22 @@ mod tests {
         assert_eq!(Event::from_bytes(&bytes), Some(Event::Latched { slot, source, generation: 77 }));
         assert_eq!(Event::from_bytes(&bytes[..23]), None);
         let mut other = bytes;
-        other[0] = 2;
+        other[..4].copy_from_slice(&9u32.to_ne_bytes());
         assert_eq!(Event::from_bytes(&other), None);
+    }
+
+    #[test]
+    fn an_exceeded_limit_is_read_back() {
+        assert_eq!(size_of::<ExceededRecord>(), LatchedRecord::BYTES);
+        assert_eq!((offset_of!(ExceededRecord, limit), offset_of!(ExceededRecord, source)), (4, 8));
+        for source in [SourceKey::v4([203, 0, 113, 9]), SourceKey::v6([0x20, 1, 0xd, 0xb8, 0, 7, 0, 1])] {
+            let record = ExceededRecord::new(Exceeded::Connections, source);
+            // SAFETY: 24 bytes without padding.
+            let mut bytes: [u8; 24] = unsafe { core::mem::transmute(record) };
+            let event = Event::Exceeded { limit: Exceeded::Connections, source };
+            assert_eq!(Event::from_bytes(&bytes), Some(event));
+            bytes[4] = 200;
+            assert_eq!(Event::from_bytes(&bytes), None);
+        }
     }
 }

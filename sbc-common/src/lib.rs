@@ -13,12 +13,15 @@ pub mod checksum;
 pub mod config;
 pub mod counter;
 pub mod event;
+pub mod first_line;
 pub mod flow;
+pub mod guard;
 pub mod limits;
 pub mod names;
 pub mod next_hop;
 pub mod rtp;
 pub mod sequence;
+pub mod window;
 
 #[cfg(feature = "user")]
 mod pod;

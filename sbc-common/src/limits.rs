@@ -1,7 +1,7 @@
 //! Capacities of the maps, each with its reason, and the number of the layout.
 
 /// Rises with every change of a map's layout, key or meaning. Pins live in a directory of this number.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 /// Media addresses of ours: each costs 4 MiB of flow slots, and the loader makes only as many as are configured.
 pub const ADDRESS_SLOTS: u32 = 64;
@@ -17,6 +17,20 @@ pub const DEVICES: u32 = 64;
 
 /// Room of the ring buffer in bytes: some 8,000 events, a second of claims at a rate that signalling cannot reach.
 pub const EVENTS_BYTES: u32 = 256 * 1024;
+
+/// SIP sockets of ours, and one entry more for each of their addresses.
+pub const SIP_SOCKETS: u32 = 1024;
+
+/// Sources whose windows are kept; the one not heard for longest gives way. Forged sources beyond that are the total
+/// limit's affair. 48 bytes each.
+pub const SOURCES: u32 = 65_536;
+
+/// Denied sources: the daemon keeps to the number that is configured, this is the most that it can be.
+pub const DENIED: u32 = 65_536;
+
+/// Prefixes on the block list, and on the list of those who are trusted: the operator's and those of the configured
+/// peers. A look-up costs by depth, not by number.
+pub const PREFIXES: u32 = 16_384;
 
 /// Names of maps and programs in the kernel: 15 bytes and a terminating zero.
 pub const NAME_BYTES: usize = 15;

@@ -16,9 +16,39 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const EVENTS: &str = "EVENTS";
 /// The layout's number and the switches: array of one [`crate::config::Config`].
 pub const CONFIG: &str = "CONFIG";
+/// The guard's level and limits: array of one [`crate::guard::GuardConfig`].
+pub const GUARD: &str = "GUARD";
+/// What all sources together did: array of one [`crate::guard::TotalWindows`].
+pub const TOTALS: &str = "TOTALS";
+/// SIP sockets of ours: hash of [`crate::guard::SipSocket`].
+pub const SIP_SOCKETS: &str = "SIP_SOCKETS";
+/// What each source did: LRU hash from [`crate::guard::SourceKey`] to [`crate::guard::SourceWindows`].
+pub const SOURCES: &str = "SOURCES";
+/// Who is denied until when: hash from [`crate::guard::SourceKey`] to [`crate::guard::DenyEntry`].
+pub const DENY: &str = "DENY";
+/// The operator's block list: trie of prefixes of [`crate::guard::MappedAddress`].
+pub const BLOCK: &str = "BLOCK";
+/// Configured peers and the allow list: trie of prefixes of [`crate::guard::MappedAddress`].
+pub const TRUSTED: &str = "TRUSTED";
 
 /// Every map of the object.
-pub const MAPS: [&str; 8] = [FLOWS, SEQUENCES, NEXT_HOPS, ADDRESSES, DEVICES, COUNTERS, EVENTS, CONFIG];
+pub const MAPS: [&str; 15] = [
+    FLOWS,
+    SEQUENCES,
+    NEXT_HOPS,
+    ADDRESSES,
+    DEVICES,
+    COUNTERS,
+    EVENTS,
+    CONFIG,
+    GUARD,
+    TOTALS,
+    SIP_SOCKETS,
+    SOURCES,
+    DENY,
+    BLOCK,
+    TRUSTED,
+];
 
 /// The XDP program.
 pub const PROGRAM: &str = "sbc";

@@ -4,6 +4,7 @@
 
 use crate::addr::AddressSlot;
 use crate::config::Config;
+use crate::guard::{DenyEntry, GuardConfig, SipSocket, SourceKey, SourceWindows, TotalWindows};
 use crate::next_hop::NextHop;
 
 // SAFETY: `repr(C)`, integers and byte arrays only, no padding (their tests compare size and field sizes).
@@ -12,3 +13,15 @@ unsafe impl aya::Pod for AddressSlot {}
 unsafe impl aya::Pod for NextHop {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Config {}
+// SAFETY: as above.
+unsafe impl aya::Pod for SourceKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for SipSocket {}
+// SAFETY: as above.
+unsafe impl aya::Pod for SourceWindows {}
+// SAFETY: as above.
+unsafe impl aya::Pod for TotalWindows {}
+// SAFETY: as above.
+unsafe impl aya::Pod for DenyEntry {}
+// SAFETY: as above.
+unsafe impl aya::Pod for GuardConfig {}

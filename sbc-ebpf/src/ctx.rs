@@ -1,4 +1,4 @@
-//! The only raw pointers: access to the frame and to a flow slot.
+//! The only raw pointers: access to the frame, to a flow slot and to the guard's windows.
 //!
 //! Frame data is read and written by single instructions of the width asked for, whatever the alignment: the kernel
 //! verifier allows it where the machine does, while the compiler would split an unaligned access into bytes. A slot
@@ -7,7 +7,9 @@
 use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
 use aya_ebpf::programs::XdpContext;
 use sbc_common::flow::FlowSlot;
+use sbc_common::guard::DenyEntry;
 use sbc_common::sequence::{Run, SequenceSlot};
+use sbc_common::window;
 
 use crate::clock;
 
@@ -180,27 +182,7 @@ impl Slot {
     /// Writes the learned source if it still is `old`. Whether it was.
     #[inline(always)]
     pub fn claim(&self, old: u64, new: u64) -> bool {
-        #[cfg(target_arch = "bpf")]
-        {
-            let found: u64;
-            // SAFETY: the word is inside the slot.
-            unsafe {
-                core::arch::asm!(
-                    "r0 = cmpxchg_64({slot} + {offset}, r0, {new})",
-                    slot = in(reg) self.0, offset = const FlowSlot::LEARNED_SOURCE * 8, new = in(reg) new,
-                    inout("r0") old => found,
-                    options(nostack),
-                );
-            }
-            found == old
-        }
-        #[cfg(not(target_arch = "bpf"))]
-        {
-            use core::sync::atomic::{AtomicU64, Ordering};
-            // SAFETY: the word is inside the slot and aligned.
-            let word = unsafe { AtomicU64::from_ptr(self.0.add(FlowSlot::LEARNED_SOURCE)) };
-            word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-        }
+        compare_exchange::<{ FlowSlot::LEARNED_SOURCE }>(self.0, old, new)
     }
 
     /// Counts a forwarded packet of some payload bytes and stamps the time.
@@ -216,21 +198,97 @@ impl Slot {
     #[inline(always)]
     fn add<const WORD: usize>(&self, value: u64) {
         const { assert!(WORD < FlowSlot::WORDS) };
-        #[cfg(target_arch = "bpf")]
-        // SAFETY: the word is inside the slot.
+        add::<WORD>(self.0, value);
+    }
+}
+
+/// Writes a word of a map's value if it still is `old`. Whether it was. The word must be inside the value.
+#[inline(always)]
+fn compare_exchange<const WORD: usize>(value: *mut u64, old: u64, new: u64) -> bool {
+    #[cfg(target_arch = "bpf")]
+    {
+        let found: u64;
+        // SAFETY: the word is inside the value.
         unsafe {
             core::arch::asm!(
-                "lock *(u64 *)({slot} + {offset}) += {value}",
-                slot = in(reg) self.0, offset = const WORD * 8, value = in(reg) value,
+                "r0 = cmpxchg_64({value} + {offset}, r0, {new})",
+                value = in(reg) value, offset = const WORD * 8, new = in(reg) new,
+                inout("r0") old => found,
                 options(nostack),
             );
         }
-        #[cfg(not(target_arch = "bpf"))]
-        {
-            use core::sync::atomic::{AtomicU64, Ordering};
-            // SAFETY: the word is inside the slot and aligned.
-            unsafe { AtomicU64::from_ptr(self.0.add(WORD)) }.fetch_add(value, Ordering::Relaxed);
-        }
+        found == old
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        use core::sync::atomic::{AtomicU64, Ordering};
+        // SAFETY: the word is inside the value and aligned.
+        let word = unsafe { AtomicU64::from_ptr(value.add(WORD)) };
+        word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+}
+
+/// Adds to a word of a map's value. The word must be inside the value.
+#[inline(always)]
+fn add<const WORD: usize>(value: *mut u64, more: u64) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: the word is inside the value.
+    unsafe {
+        core::arch::asm!(
+            "lock *(u64 *)({value} + {offset}) += {more}",
+            value = in(reg) value, offset = const WORD * 8, more = in(reg) more,
+            options(nostack),
+        );
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        use core::sync::atomic::{AtomicU64, Ordering};
+        // SAFETY: the word is inside the value and aligned.
+        unsafe { AtomicU64::from_ptr(value.add(WORD)) }.fetch_add(more, Ordering::Relaxed);
+    }
+}
+
+/// A word of a map's value that several CPUs change.
+#[derive(Clone, Copy)]
+pub struct SharedWord(*mut u64);
+
+impl SharedWord {
+    /// A window of the guard.
+    ///
+    /// # Safety
+    /// The pointer is into a value that a map lookup returned.
+    #[inline(always)]
+    pub unsafe fn of_window(window: *mut window::Window) -> Self {
+        Self(window.cast())
+    }
+
+    /// The hits of a denied source.
+    ///
+    /// # Safety
+    /// The pointer is to a value that a map lookup returned.
+    #[inline(always)]
+    pub unsafe fn of_hits(entry: *mut DenyEntry) -> Self {
+        // SAFETY: as the caller says.
+        Self(unsafe { &raw mut (*entry).hits })
+    }
+
+    /// As it is now.
+    #[inline(always)]
+    pub fn read(&self) -> u64 {
+        // SAFETY: the word is aligned and not freed while the program runs.
+        unsafe { self.0.read_volatile() }
+    }
+
+    /// Writes a new value if it still is `old`. Whether it was.
+    #[inline(always)]
+    pub fn replace(&self, old: u64, new: u64) -> bool {
+        compare_exchange::<0>(self.0, old, new)
+    }
+
+    /// Adds to it, exactly.
+    #[inline(always)]
+    pub fn add(&self, more: u64) {
+        add::<0>(self.0, more);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the program reports: counters and events.
 
 use sbc_common::counter::Counter;
-use sbc_common::event::LatchedRecord;
+use sbc_common::event::{ExceededRecord, LatchedRecord};
 
 use crate::maps::{COUNTERS, EVENTS};
 
@@ -18,7 +18,19 @@ pub fn count(number: u32) {
 #[inline(always)]
 pub fn latched(record: LatchedRecord) {
     count(Counter::Claimed.number());
-    match EVENTS.reserve_untyped::<LatchedRecord>(0) {
+    submit(record);
+}
+
+/// Tells the daemon that a limit was exceeded. If the ring is full, the next window tells it again.
+#[inline(always)]
+pub fn exceeded(record: ExceededRecord) {
+    count(Counter::Exceeded.number());
+    submit(record);
+}
+
+#[inline(always)]
+fn submit<T: 'static>(record: T) {
+    match EVENTS.reserve_untyped::<T>(0) {
         Some(mut entry) => {
             entry.write(record);
             entry.submit(0);

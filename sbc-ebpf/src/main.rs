@@ -7,13 +7,19 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use sbc_ebpf::outcome::Outcome;
-use sbc_ebpf::{emit, media};
+use sbc_ebpf::{emit, guard, media};
 
-/// The program on every interface that media arrives on or leaves from.
+/// The program on every interface that media arrives on or leaves from. Media first: it is nearly everything, and the
+/// guard costs it nothing.
 #[cfg_attr(target_arch = "bpf", xdp)]
 #[cfg_attr(not(target_arch = "bpf"), expect(dead_code, reason = "only the kernel runs it"))]
 fn sbc(ctx: XdpContext) -> u32 {
-    let outcome = media::relay(&ctx);
+    let mut outcome = media::relay(&ctx);
+    if let Outcome::Pass(reason) = outcome
+        && reason.is_not_media()
+    {
+        outcome = guard::admit(&ctx, reason);
+    }
     emit::count(outcome.counter());
     match outcome {
         Outcome::Transmit => XDP_TX,

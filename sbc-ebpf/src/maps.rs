@@ -1,16 +1,21 @@
 //! The maps, and nothing else. BTF definitions, so that `bpftool map dump` prints named fields.
 
-use aya_ebpf::btf_maps::{Array, DevMapHash, PerCpuArray, RingBuf};
+use aya_ebpf::btf_maps::{Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use sbc_common::addr::AddressSlot;
 use sbc_common::config::Config;
 use sbc_common::flow::FlowSlot;
+use sbc_common::guard::{
+    DenyEntry, GuardConfig, MappedAddress, SipSocket, SourceKey, SourceWindows, TotalWindows,
+};
 use sbc_common::next_hop::NextHop;
 use sbc_common::sequence::SequenceSlot;
 use sbc_common::{counter, limits};
 
 /// `BPF_F_MMAPABLE`: the daemon reads counters and writes slots without a system call.
 const MMAPABLE: usize = 1 << 10;
+/// `BPF_F_NO_PREALLOC`: only the daemon adds entries, so no packet waits for memory.
+const NO_PREALLOC: usize = 1;
 
 /// Flow slots. Room for one address here; the loader gives as much as there are addresses.
 #[btf_map]
@@ -43,3 +48,31 @@ pub static EVENTS: RingBuf<(), { limits::EVENTS_BYTES as usize }> = RingBuf::new
 /// Which layout the maps have, for whoever finds them pinned; and what the daemon may switch.
 #[btf_map]
 pub static CONFIG: Array<Config, 1> = Array::new();
+
+/// The guard's level and limits.
+#[btf_map]
+pub static GUARD: Array<GuardConfig, 1> = Array::new();
+
+/// What all sources together did.
+#[btf_map]
+pub static TOTALS: Array<TotalWindows, 1> = Array::new();
+
+/// SIP sockets of ours. The value says nothing.
+#[btf_map]
+pub static SIP_SOCKETS: HashMap<SipSocket, u32, { limits::SIP_SOCKETS as usize }> = HashMap::new();
+
+/// What each source did.
+#[btf_map]
+pub static SOURCES: LruHashMap<SourceKey, SourceWindows, { limits::SOURCES as usize }> = LruHashMap::new();
+
+/// Who is denied until when. No LRU: who is denied stays so until the time is over, however little is heard of them.
+#[btf_map]
+pub static DENY: HashMap<SourceKey, DenyEntry, { limits::DENIED as usize }, NO_PREALLOC> = HashMap::new();
+
+/// The operator's block list. The value says nothing.
+#[btf_map]
+pub static BLOCK: LpmTrie<MappedAddress, u32, { limits::PREFIXES as usize }> = LpmTrie::new();
+
+/// Configured peers and the allow list. The value says nothing.
+#[btf_map]
+pub static TRUSTED: LpmTrie<MappedAddress, u32, { limits::PREFIXES as usize }> = LpmTrie::new();

@@ -33,6 +33,17 @@ pub enum PassReason {
     TooBig = Counter::PassTooBig.number(),
     NoDevice = Counter::PassNoDevice.number(),
     NoHeadroom = Counter::PassNoHeadroom.number(),
+    Sip = Counter::PassSip.number(),
+    SipTrusted = Counter::PassSipTrusted.number(),
+}
+
+impl PassReason {
+    /// Whether the packet is for no media port of ours, and so may be signalling.
+    #[inline(always)]
+    pub fn is_not_media(self) -> bool {
+        use PassReason::{Fragment, IpOptions, NotIpv4, NotMediaPort, NotOurAddress, NotUdp};
+        matches!(self, NotIpv4 | IpOptions | Fragment | NotUdp | NotOurAddress | NotMediaPort)
+    }
 }
 
 /// Why a packet goes nowhere.
@@ -51,6 +62,15 @@ pub enum DropReason {
     Dtls = Counter::DropDtls.number(),
     NotRtp = Counter::DropNotRtp.number(),
     WrongKind = Counter::DropWrongKind.number(),
+    Blocked = Counter::DropBlocked.number(),
+    Denied = Counter::DropDenied.number(),
+    NotAllowed = Counter::DropNotAllowed.number(),
+    NotSip = Counter::DropNotSip.number(),
+    SourceDatagrams = Counter::DropSourceDatagrams.number(),
+    SourceConnections = Counter::DropSourceConnections.number(),
+    SourceSegments = Counter::DropSourceSegments.number(),
+    Total = Counter::DropTotal.number(),
+    Fragments = Counter::DropFragments.number(),
 }
 
 impl Outcome {

@@ -25,6 +25,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
+use sbc_common::addr::Endpoint;
 use sbc_common::counter::Counter;
 use sbc_common::event::Event;
 use sbc_common::flow::{Generation, MediaKind, SlotIndex};
@@ -189,24 +190,28 @@ impl Xdp {
     }
 
     fn hear_kernel(&mut self) {
-        while let Some(Event::Latched { slot, source, generation }) = events::next(&mut self.kernel.events) {
-            let Some(owner) = self.owners.get(&slot) else { continue };
-            let Some(pairs) = self.calls.get(&owner.call).and_then(|call| call.stream(owner.mline)) else {
-                continue;
-            };
-            if pairs
-                .iter()
-                .any(|pair| pair.slots().contains(&slot) && pair.generation().number() == generation)
-            {
-                let source = SocketAddr::new(Ipv4Addr::from(source.address).into(), source.port());
-                self.events.push_back(DataplaneEvent::Media(MediaEvent::Latched {
-                    call: owner.call,
-                    mline: owner.mline,
-                    caller_side: owner.caller_side,
-                    rtcp: owner.kind == MediaKind::Rtcp,
-                    source,
-                }));
+        while let Some(event) = events::next(&mut self.kernel.events) {
+            match event {
+                Event::Latched { slot, source, generation } => self.hear_latched(slot, source, generation),
+                Event::Exceeded { limit, source } => tracing::debug!(?limit, ?source, "a limit is exceeded"),
             }
+        }
+    }
+
+    fn hear_latched(&mut self, slot: SlotIndex, source: Endpoint, generation: u32) {
+        let Some(owner) = self.owners.get(&slot) else { return };
+        let Some(pairs) = self.calls.get(&owner.call).and_then(|call| call.stream(owner.mline)) else {
+            return;
+        };
+        if pairs.iter().any(|pair| pair.slots().contains(&slot) && pair.generation().number() == generation) {
+            let source = SocketAddr::new(Ipv4Addr::from(source.address).into(), source.port());
+            self.events.push_back(DataplaneEvent::Media(MediaEvent::Latched {
+                call: owner.call,
+                mline: owner.mline,
+                caller_side: owner.caller_side,
+                rtcp: owner.kind == MediaKind::Rtcp,
+                source,
+            }));
         }
     }
 }

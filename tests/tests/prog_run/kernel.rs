@@ -1,7 +1,8 @@
 //! The program in the kernel, with maps of its own that nothing pins, run over single packets.
 
+use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::xdp::DevMapHash;
-use aya::maps::{Array, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use sbc_common::addr::AddressSlot;
@@ -9,6 +10,9 @@ use sbc_common::config::Config;
 use sbc_common::counter::Counter;
 use sbc_common::event::Event;
 use sbc_common::flow::{FlowSlot, SlotIndex};
+use sbc_common::guard::{
+    DenyEntry, GuardConfig, MappedAddress, SipSocket, SourceKey, SourceWindows, TotalWindows,
+};
 use sbc_common::next_hop::NextHop;
 use sbc_common::sequence::SequenceSlot;
 use sbc_common::{limits, names};
@@ -38,6 +42,13 @@ pub(crate) struct Kernel {
     pub(crate) next_hops: Array<MapData, NextHop>,
     pub(crate) addresses: Array<MapData, AddressSlot>,
     pub(crate) config: Array<MapData, Config>,
+    pub(crate) guard: Array<MapData, GuardConfig>,
+    pub(crate) totals: Array<MapData, TotalWindows>,
+    pub(crate) sip_sockets: HashMap<MapData, SipSocket, u32>,
+    pub(crate) sources: HashMap<MapData, SourceKey, SourceWindows>,
+    pub(crate) deny: HashMap<MapData, SourceKey, DenyEntry>,
+    pub(crate) block: LpmTrie<MapData, MappedAddress, u32>,
+    pub(crate) trusted: LpmTrie<MapData, MappedAddress, u32>,
     counters: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
     _devices: DevMapHash<MapData>,
@@ -86,6 +97,13 @@ impl Kernel {
             next_hops: take(&mut ebpf, names::NEXT_HOPS),
             addresses: take(&mut ebpf, names::ADDRESSES),
             config,
+            guard: take(&mut ebpf, names::GUARD),
+            totals: take(&mut ebpf, names::TOTALS),
+            sip_sockets: HashMap::try_from(ebpf.take_map(names::SIP_SOCKETS).unwrap()).unwrap(),
+            sources: HashMap::try_from(ebpf.take_map(names::SOURCES).unwrap()).unwrap(),
+            deny: HashMap::try_from(ebpf.take_map(names::DENY).unwrap()).unwrap(),
+            block: LpmTrie::try_from(ebpf.take_map(names::BLOCK).unwrap()).unwrap(),
+            trusted: LpmTrie::try_from(ebpf.take_map(names::TRUSTED).unwrap()).unwrap(),
             counters: PerCpuArray::try_from(ebpf.take_map(names::COUNTERS).unwrap()).unwrap(),
             events: RingBuf::try_from(ebpf.take_map(names::EVENTS).unwrap()).unwrap(),
             _devices: devices,

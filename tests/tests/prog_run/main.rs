@@ -10,6 +10,7 @@
     reason = "in a test a failed step is a failed test"
 )]
 
+mod guard;
 mod kernel;
 mod learning;
 mod packet;

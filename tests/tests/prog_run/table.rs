@@ -6,19 +6,20 @@ use sbc_common::counter::Counter::{self, *};
 use sbc_common::flow::{FlowState, Learned, SlotIndex, Target};
 use sbc_common::sequence::{SequenceSlot, missing};
 
+use crate::guard;
 use crate::kernel::{Action, Kernel, Ran};
 use crate::packet::{IP, Packet, UDP, UdpChecksum, fix_ip_checksum};
 use crate::world::*;
 
-struct Row {
-    name: &'static str,
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
     /// What is different from the call as signalled.
-    given: fn(&mut Kernel),
-    frame: Vec<u8>,
-    action: Action,
+    pub(crate) given: fn(&mut Kernel),
+    pub(crate) frame: Vec<u8>,
+    pub(crate) action: Action,
     /// The frame after it; `None`: as it came.
-    becomes: Option<Vec<u8>>,
-    counted: &'static [Counter],
+    pub(crate) becomes: Option<Vec<u8>>,
+    pub(crate) counted: &'static [Counter],
 }
 
 fn as_signalled(_: &mut Kernel) {}
@@ -34,11 +35,21 @@ fn forwards(name: &'static str, given: fn(&mut Kernel), packet: Packet, becomes:
     }
 }
 
-fn passes(name: &'static str, given: fn(&mut Kernel), frame: Vec<u8>, counted: &'static [Counter]) -> Row {
+pub(crate) fn passes(
+    name: &'static str,
+    given: fn(&mut Kernel),
+    frame: Vec<u8>,
+    counted: &'static [Counter],
+) -> Row {
     Row { name, given, frame, action: Action::Pass, becomes: None, counted }
 }
 
-fn drops(name: &'static str, given: fn(&mut Kernel), frame: Vec<u8>, counted: &'static [Counter]) -> Row {
+pub(crate) fn drops(
+    name: &'static str,
+    given: fn(&mut Kernel),
+    frame: Vec<u8>,
+    counted: &'static [Counter],
+) -> Row {
     Row { name, given, frame, action: Action::Drop, becomes: None, counted }
 }
 
@@ -213,7 +224,7 @@ fn passing() -> Vec<Row> {
             Packet { vlan: Some(VLAN + 1), ..from_outside() }.bytes(),
             &[PassNotOurAddress],
         ),
-        passes("SIP", as_signalled, to_port(5060), &[PassNotMediaPort]),
+        passes("a port of no use", as_signalled, to_port(5070), &[PassNotMediaPort]),
         passes("the port below the range", as_signalled, to_port(PORTS.0 - 1), &[PassNotMediaPort]),
         passes("the port above the range", as_signalled, to_port(PORTS.1 + 1), &[PassNotMediaPort]),
         passes(
@@ -340,7 +351,7 @@ fn dropping() -> Vec<Row> {
 }
 
 fn table() -> Vec<Row> {
-    forwarding().into_iter().chain(passing()).chain(dropping()).collect()
+    forwarding().into_iter().chain(passing()).chain(dropping()).chain(guard::rows()).collect()
 }
 
 #[test]
@@ -349,6 +360,7 @@ fn every_packet_goes_as_the_table_says() {
     for row in table() {
         kernel.install_call();
         kernel.set_slot(VLAN_RTP, &Default::default());
+        kernel.reset_guard();
         (row.given)(&mut kernel);
         let ran = kernel.run(&row.frame);
         let expected = Ran {

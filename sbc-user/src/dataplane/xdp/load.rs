@@ -260,6 +260,8 @@ fn map_data<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a MapData, Start
         Some(
             Map::Array(data)
             | Map::HashMap(data)
+            | Map::LruHashMap(data)
+            | Map::LpmTrie(data)
             | Map::PerCpuArray(data)
             | Map::DevMapHash(data)
             | Map::RingBuf(data),

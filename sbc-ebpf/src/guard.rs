@@ -1,0 +1,176 @@
+//! The guard in front of the SIP ports: whose packets reach the stack, and how many of them.
+//!
+//! The order: the operator's block list; who is denied at present; what is certainly no SIP; the trusted, who are not
+//! counted; the level; each source's own limit; the limit of all together. A limit drops for the rest of its window and
+//! no longer, because the source of a datagram may be forged; who is to be denied for a time the daemon decides. All of
+//! it works as it stands while no daemon runs.
+//!
+//! Media is not judged here: a media port admits its flow's own source and nobody else, denied or not.
+
+mod arrival;
+
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::programs::XdpContext;
+use sbc_common::event::ExceededRecord;
+use sbc_common::first_line::{LOOKED_AT, may_be_sip};
+use sbc_common::guard::{Exceeded, GuardConfig, Level, SCOPE_UDP, SourceKey, SourceWindows, TotalWindows};
+use sbc_common::window::{Decision, Limit, Window};
+
+use crate::ctx::{Frame, SharedWord};
+use crate::maps::{BLOCK, DENY, GUARD, SIP_SOCKETS, SOURCES, TOTALS, TRUSTED};
+use crate::outcome::{DropReason, Outcome, PassReason};
+use crate::{clock, emit};
+use arrival::{Arrival, Kind, TCP};
+
+/// How often a CPU tries to count an arrival while others count theirs. One that does not come through is not counted.
+const TRIES: u32 = 4;
+
+/// What becomes of a packet that is not media. `reason` is why it is not: it stays the reason if the packet is not for a
+/// SIP socket of ours.
+#[inline(always)]
+pub fn admit(ctx: &XdpContext, reason: PassReason) -> Outcome {
+    let frame = Frame::of(ctx);
+    let Some(arrival) = arrival::read(&frame) else { return reason.into() };
+    if SIP_SOCKETS.get_ptr(arrival.socket).is_none() {
+        return reason.into();
+    }
+    match judge(&frame, &arrival) {
+        Ok(PassReason::Sip) if arrival.kind == Kind::Unread => reason.into(),
+        Ok(passed) => passed.into(),
+        Err(dropped) => dropped.into(),
+    }
+}
+
+#[inline(always)]
+fn judge(frame: &Frame, arrival: &Arrival) -> Result<PassReason, DropReason> {
+    let source = Key::new(128, arrival.source);
+    if BLOCK.get(&source).is_some() {
+        return Err(DropReason::Blocked);
+    }
+    refuse_denied(arrival)?;
+    if let Kind::Datagram { payload_offset, payload_bytes } = arrival.kind {
+        check_first_line(frame, payload_offset, payload_bytes)?;
+    }
+    if TRUSTED.get(&source).is_some() {
+        return Ok(PassReason::SipTrusted);
+    }
+    let config = GUARD.get(0).ok_or(DropReason::NotAllowed)?;
+    if config.level == Level::AllowListOnly as u32 {
+        return Err(DropReason::NotAllowed);
+    }
+    if config.level == Level::AutoProtection as u32 {
+        count(arrival, config)?;
+    }
+    Ok(PassReason::Sip)
+}
+
+/// Refuses who is denied, as long as that lasts.
+#[inline(always)]
+fn refuse_denied(arrival: &Arrival) -> Result<(), DropReason> {
+    let Some(entry) = DENY.get_ptr_mut(arrival.key) else { return Ok(()) };
+    // SAFETY: the map returned the pointer; the daemon replaces entries as a whole, so none is ever half written.
+    let (until_ns, scope) = unsafe { ((*entry).until_ns, (*entry).scope) };
+    if scope == SCOPE_UDP && arrival.socket.protocol == TCP {
+        return Ok(());
+    }
+    // SAFETY: the helper takes nothing.
+    if until_ns != 0 && unsafe { bpf_ktime_get_coarse_ns() } >= until_ns {
+        return Ok(());
+    }
+    // SAFETY: the map returned the pointer.
+    unsafe { SharedWord::of_hits(entry) }.add(1);
+    Err(DropReason::Denied)
+}
+
+#[inline(always)]
+fn check_first_line(frame: &Frame, offset: usize, payload_bytes: usize) -> Result<(), DropReason> {
+    let start = if payload_bytes < LOOKED_AT {
+        0
+    } else {
+        frame.window::<LOOKED_AT>(offset).ok_or(DropReason::NotSip)?.load64::<0>()
+    };
+    if may_be_sip(start.to_ne_bytes(), payload_bytes) { Ok(()) } else { Err(DropReason::NotSip) }
+}
+
+/// Counts the arrival against its source's limit and against that of all.
+#[inline(always)]
+fn count(arrival: &Arrival, config: &GuardConfig) -> Result<(), DropReason> {
+    let now = clock::ticks();
+    let Some(totals) = TOTALS.get_ptr_mut(0) else { return Ok(()) };
+    let totals = totals.cast::<Window>();
+    // SAFETY: the map returned the pointer, to `TotalWindows`.
+    let (all, fragments) = unsafe {
+        (
+            SharedWord::of_window(totals.add(TotalWindows::ARRIVALS)),
+            SharedWord::of_window(totals.add(TotalWindows::FRAGMENTS)),
+        )
+    };
+    if arrival.kind == Kind::Unread {
+        let within = keep(&fragments, now, config.fragments, Exceeded::Fragments, arrival.key);
+        return if within { Ok(()) } else { Err(DropReason::Fragments) };
+    }
+    let Some(windows) = windows(arrival.key, &all, now, config.total) else { return Err(DropReason::Total) };
+    let (position, limit, exceeded, reason) = match arrival.kind {
+        Kind::Connection => (
+            SourceWindows::CONNECTIONS,
+            config.connections,
+            Exceeded::Connections,
+            DropReason::SourceConnections,
+        ),
+        Kind::Segment => {
+            (SourceWindows::SEGMENTS, config.segments, Exceeded::Segments, DropReason::SourceSegments)
+        }
+        Kind::Datagram { .. } | Kind::Unread => {
+            (SourceWindows::DATAGRAMS, config.datagrams, Exceeded::Datagrams, DropReason::SourceDatagrams)
+        }
+    };
+    // SAFETY: the map returned the pointer, to `SourceWindows`, and the position is one of it.
+    let own = unsafe { SharedWord::of_window(windows.add(position)) };
+    if !keep(&own, now, limit, exceeded, arrival.key) {
+        return Err(reason);
+    }
+    // Segments belong to a connection that was counted when it was opened.
+    if arrival.kind != Kind::Segment && !keep(&all, now, config.total, Exceeded::Total, arrival.key) {
+        return Err(DropReason::Total);
+    }
+    Ok(())
+}
+
+/// The windows of a source, made now if it has none. Not while all together are over their limit: then nothing of an
+/// unknown source passes, and forged ones shall not push known ones out of the table.
+#[inline(always)]
+fn windows(key: SourceKey, all: &SharedWord, now: u32, total: Limit) -> Option<*mut Window> {
+    if let Some(windows) = SOURCES.get_ptr_mut(key) {
+        return Some(windows.cast());
+    }
+    if Window::from_word(all.read()).is_full(now, total) {
+        return None;
+    }
+    // If another CPU was first, or there is no memory, the look-up tells.
+    let _ = SOURCES.insert(key, SourceWindows::default(), 0);
+    SOURCES.get_ptr_mut(key).map(|windows| windows.cast())
+}
+
+/// Counts an arrival in a window. Whether it is within the limit; the first that is not is told.
+#[inline(always)]
+fn keep(window: &SharedWord, now: u32, limit: Limit, exceeded: Exceeded, source: SourceKey) -> bool {
+    for _ in 0..TRIES {
+        let word = window.read();
+        let (next, decision) = Window::from_word(word).arrive(now, limit);
+        match decision {
+            Decision::Over => return false,
+            Decision::Within | Decision::Exceeded => {
+                if next.to_word() != word && !window.replace(word, next.to_word()) {
+                    continue;
+                }
+                if decision == Decision::Exceeded {
+                    emit::exceeded(ExceededRecord::new(exceeded, source));
+                    return false;
+                }
+                return true;
+            }
+        }
+    }
+    true
+}

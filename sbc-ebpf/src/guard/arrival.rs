@@ -1,0 +1,148 @@
+//! From the frame to what the guard judges: who sent what kind of packet to which of our SIP sockets.
+//!
+//! Ethernet, up to two VLAN tags, IPv4 and IPv6, UDP and TCP. Ports behind IP options or extension headers, and of
+//! fragments, are not read: such packets are rare, and what they carry is judged by address alone.
+
+use sbc_common::guard::{MappedAddress, SipSocket, SourceKey};
+
+use crate::ctx::Frame;
+use crate::parse::{ETHERNET_BYTES, ETHERTYPE_IPV4, ETHERTYPE_VLAN, IPV4_BYTES, UDP, UDP_BYTES, VLAN_BYTES};
+
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// IEEE 802.1ad.
+const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
+const IPV6_BYTES: usize = 40;
+const TCP_BYTES: usize = 20;
+
+/// IP protocol number of TCP.
+pub(super) const TCP: u8 = 6;
+/// Extension headers (RFC 8200 s.4): hop-by-hop options, routing, fragment, destination options.
+const EXTENSIONS: [u8; 4] = [0, 43, 44, 60];
+
+const FRAGMENT_MASK: u16 = 0x3fff;
+const TCP_SYN: u8 = 0x02;
+const TCP_ACK: u8 = 0x10;
+
+/// A packet that may be for a SIP socket of ours.
+#[derive(Clone, Copy)]
+pub(super) struct Arrival {
+    /// Its source.
+    pub source: MappedAddress,
+    /// As it is counted.
+    pub key: SourceKey,
+    /// Where to.
+    pub socket: SipSocket,
+    /// Of what kind.
+    pub kind: Kind,
+}
+
+/// What a packet is to the guard.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A UDP datagram.
+    Datagram {
+        /// Where its payload starts.
+        payload_offset: usize,
+        /// Length of its payload as announced.
+        payload_bytes: usize,
+    },
+    /// An attempt to open a TCP connection.
+    Connection,
+    /// Another TCP segment.
+    Segment,
+    /// Its ports are not read.
+    Unread,
+}
+
+/// Reads the headers. `None`: not for a SIP socket, whatever sockets there are.
+#[inline(always)]
+pub(super) fn read(frame: &Frame) -> Option<Arrival> {
+    let mut offset = ETHERNET_BYTES;
+    let mut ethertype = u16::from_be(frame.window::<ETHERNET_BYTES>(0)?.load16::<12>());
+    for _ in 0..2 {
+        if ethertype != ETHERTYPE_VLAN && ethertype != ETHERTYPE_SERVICE_VLAN {
+            break;
+        }
+        ethertype = u16::from_be(frame.window::<VLAN_BYTES>(offset)?.load16::<2>());
+        offset += VLAN_BYTES;
+    }
+    match ethertype {
+        ETHERTYPE_IPV4 => ipv4(frame, offset),
+        ETHERTYPE_IPV6 => ipv6(frame, offset),
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn ipv4(frame: &Frame, offset: usize) -> Option<Arrival> {
+    let ip = frame.window::<IPV4_BYTES>(offset)?;
+    let (first, protocol) = (ip.load8::<0>(), ip.load8::<9>());
+    if first >> 4 != 4 || (protocol != UDP && protocol != TCP) {
+        return None;
+    }
+    let source = ip.load32::<12>();
+    let from = Source { address: mapped(source), key: SourceKey::v4(source.to_ne_bytes()) };
+    let to = mapped(ip.load32::<16>());
+    if first != 0x45 || u16::from_be(ip.load16::<6>()) & FRAGMENT_MASK != 0 {
+        return Some(from.unread(to));
+    }
+    transport(frame, offset + IPV4_BYTES, protocol, from, to)
+}
+
+#[inline(always)]
+fn ipv6(frame: &Frame, offset: usize) -> Option<Arrival> {
+    let ip = frame.window::<IPV6_BYTES>(offset)?;
+    let high = ip.load64::<8>();
+    let from = Source { address: joined(high, ip.load64::<16>()), key: SourceKey::v6(high.to_ne_bytes()) };
+    let to = joined(ip.load64::<24>(), ip.load64::<32>());
+    let next = ip.load8::<6>();
+    if EXTENSIONS.contains(&next) {
+        return Some(from.unread(to));
+    }
+    transport(frame, offset + IPV6_BYTES, next, from, to)
+}
+
+#[inline(always)]
+fn transport(frame: &Frame, offset: usize, protocol: u8, from: Source, to: MappedAddress) -> Option<Arrival> {
+    let (port, kind) = match protocol {
+        UDP => {
+            let udp = frame.window::<UDP_BYTES>(offset)?;
+            let payload_offset = offset + UDP_BYTES;
+            let payload_bytes = usize::from(u16::from_be(udp.load16::<4>())).saturating_sub(UDP_BYTES);
+            (udp.load16::<2>(), Kind::Datagram { payload_offset, payload_bytes })
+        }
+        TCP => {
+            let tcp = frame.window::<TCP_BYTES>(offset)?;
+            let opens = tcp.load8::<13>() & (TCP_SYN | TCP_ACK) == TCP_SYN;
+            (tcp.load16::<2>(), if opens { Kind::Connection } else { Kind::Segment })
+        }
+        _ => return None,
+    };
+    let socket = SipSocket { address: to, port: port.to_ne_bytes(), protocol, unused: 0 };
+    Some(Arrival { source: from.address, key: from.key, socket, kind })
+}
+
+struct Source {
+    address: MappedAddress,
+    key: SourceKey,
+}
+
+impl Source {
+    #[inline(always)]
+    fn unread(self, to: MappedAddress) -> Arrival {
+        Arrival { source: self.address, key: self.key, socket: SipSocket::any_of(to), kind: Kind::Unread }
+    }
+}
+
+#[inline(always)]
+fn mapped(address: u32) -> MappedAddress {
+    let prefix = u64::from_ne_bytes([0; 8]);
+    let [a, b, c, d] = address.to_ne_bytes();
+    joined(prefix, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d]))
+}
+
+#[inline(always)]
+fn joined(high: u64, low: u64) -> MappedAddress {
+    let ([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]) = (high.to_ne_bytes(), low.to_ne_bytes());
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+}
