@@ -72,7 +72,7 @@ impl Networks {
 pub struct Sbcd {
     process: Process,
     /// Certificates that it shows on the TLS port.
-    pub certificates: Certificates,
+    certificates: Option<Certificates>,
     /// Names its pins.
     pub instance: String,
     socket: PathBuf,
@@ -82,17 +82,11 @@ pub struct Sbcd {
 }
 
 impl Sbcd {
-    /// Starts the `sbcd` in `binaries` with an outside that speaks UDP and TLS and a PBX that speaks UDP. `more` is
-    /// appended to the configuration.
-    pub fn start(networks: &Networks, binaries: &Path, more: &str, scratch: &Scratch) -> Result<Self> {
-        mount_bpffs()?;
+    /// Starts the `sbcd` in `binaries` with an outside that speaks UDP and TLS and a PBX that speaks UDP.
+    pub fn start(networks: &Networks, binaries: &Path, scratch: &Scratch) -> Result<Self> {
         let certificates = certs::generate(SBC_OUTSIDE, scratch)?;
-        let instance = networks.sbc.name().to_owned();
-        let (socket, records) = (scratch.path().join("sbcd.sock"), scratch.path().join("calls.jsonl"));
-        let configuration = format!(
-            "instance = \"{instance}\"\n\
-             \n\
-             [public]\n\
+        let sides = format!(
+            "[public]\n\
              bind = \"{SBC_OUTSIDE}\"\n\
              udp = {SIP}\n\
              tls = {SIPS}\n\
@@ -104,15 +98,28 @@ impl Sbcd {
              [private]\n\
              bind = \"{SBC_INSIDE}\"\n\
              udp = {SIP}\n\
-             pbx = \"udp:{PBX}:{SIP}\"\n\
+             pbx = \"udp:{PBX}:{SIP}\"\n",
+            certificate = certificates.certificate.display(),
+            key = certificates.key.display(),
+        );
+        let mut sbcd = Self::start_with(networks, binaries, &sides, scratch)?;
+        sbcd.certificates = Some(certificates);
+        Ok(sbcd)
+    }
+
+    /// Starts it with a configuration of both sides; where it keeps its files is added.
+    pub fn start_with(networks: &Networks, binaries: &Path, sides: &str, scratch: &Scratch) -> Result<Self> {
+        mount_bpffs()?;
+        let instance = networks.sbc.name().to_owned();
+        let (socket, records) = (scratch.path().join("sbcd.sock"), scratch.path().join("calls.jsonl"));
+        let configuration = format!(
+            "instance = \"{instance}\"\n\
              \n\
+             {sides}\n\
              [daemon]\n\
              socket = \"{socket}\"\n\
              state_dir = \"{state}\"\n\
-             record = \"{records}\"\n\
-             {more}\n",
-            certificate = certificates.certificate.display(),
-            key = certificates.key.display(),
+             record = \"{records}\"\n",
             socket = socket.display(),
             state = scratch.path().display(),
             records = records.display(),
@@ -127,7 +134,7 @@ impl Sbcd {
         sipp::wait_for_socket(&networks.sbc, SocketAddr::new(SBC_INSIDE, SIP), &process)?;
         process.wait_until("answering on its admin socket", Duration::from_secs(10), |_| socket.exists())?;
         let binaries = binaries.to_path_buf();
-        Ok(Self { process, certificates, instance, socket, records, binaries, _pins: guard })
+        Ok(Self { process, certificates: None, instance, socket, records, binaries, _pins: guard })
     }
 
     /// What `sbcctl <command> --json` says.
@@ -136,6 +143,11 @@ impl Sbcd {
         let said = netns::run(sbcctl.arg("--socket").arg(&self.socket).args([command, "--json"]))?;
         let last = said.lines().next_back().context("sbcctl said nothing")?;
         serde_json::from_str(last).with_context(|| format!("sbcctl said no JSON: {last}"))
+    }
+
+    /// The authority that signed the certificate of its TLS port.
+    pub fn authority(&self) -> Option<&Path> {
+        self.certificates.as_ref().map(|certificates| certificates.authority.as_path())
     }
 
     /// Stops it as an operator would.

@@ -39,7 +39,7 @@ impl Bench {
         };
         let scratch = Scratch::create("calls").unwrap();
         let networks = Networks::create().unwrap();
-        let sbcd = Sbcd::start(&networks, &binaries, "", &scratch).unwrap();
+        let sbcd = Sbcd::start(&networks, &binaries, &scratch).unwrap();
         let captures = (
             Capture::start(&networks.outside, "outside0", &scratch).unwrap(),
             Capture::start(&networks.pbx, "pbx0", &scratch).unwrap(),
@@ -64,7 +64,7 @@ impl Bench {
             ip: OUTSIDE,
             transport: "tls",
             outbound: Some(SocketAddr::new(SBC_OUTSIDE, SIPS)),
-            authority: Some(&self.sbcd.certificates.authority),
+            authority: self.sbcd.authority(),
             audio,
             sip_port: 5070,
         };

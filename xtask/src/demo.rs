@@ -79,7 +79,7 @@ fn calls(binaries: &Path) -> Result<Findings> {
     say("three networks: outside, sbc, pbx");
     let networks = Networks::create()?;
     say("sbcd in the middle");
-    let sbcd = Sbcd::start(&networks, binaries, "", &scratch)?;
+    let sbcd = Sbcd::start(&networks, binaries, &scratch)?;
     let through = through(&networks, &sbcd, &scratch);
     if through.is_err() {
         eprintln!("--- the end of sbcd's log:");
@@ -103,7 +103,7 @@ fn through(networks: &Networks, sbcd: &Sbcd, scratch: &Scratch) -> Result<Findin
         ip: OUTSIDE,
         transport: "tls",
         outbound: Some(SocketAddr::new(SBC_OUTSIDE, SIPS)),
-        authority: Some(&sbcd.certificates.authority),
+        authority: sbcd.authority(),
         audio: PHONE_AUDIO,
         sip_port: 5070,
     };
