@@ -6,7 +6,7 @@
 
 mod choice;
 mod held;
-mod reserved;
+pub(crate) mod reserved;
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Seek, Write};

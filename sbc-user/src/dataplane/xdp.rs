@@ -9,6 +9,7 @@ mod encode;
 mod error;
 mod events;
 mod flows;
+pub(crate) mod inspect;
 mod load;
 mod neighbours;
 mod netdev;

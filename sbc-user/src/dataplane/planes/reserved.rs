@@ -62,8 +62,8 @@ fn write(list: &mut File, ports: &BTreeSet<u16>) -> io::Result<()> {
     list.write_all(format!("{}\n", to_text(ports)).as_bytes())
 }
 
-/// Reads `1,5-7`; what is no port is passed over.
-fn from_text(text: &str) -> BTreeSet<u16> {
+/// Reads `1,5-7`, as the kernel writes lists of ports and of processors; what is no number is passed over.
+pub(crate) fn from_text(text: &str) -> BTreeSet<u16> {
     let mut ports = BTreeSet::new();
     for part in text.trim().split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -75,7 +75,7 @@ fn from_text(text: &str) -> BTreeSet<u16> {
 }
 
 /// Writes `1,5-7`.
-fn to_text(ports: &BTreeSet<u16>) -> String {
+pub(crate) fn to_text(ports: &BTreeSet<u16>) -> String {
     let mut ranges: Vec<(u16, u16)> = Vec::new();
     for port in ports.iter().copied() {
         match ranges.last_mut() {

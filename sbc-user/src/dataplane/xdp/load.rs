@@ -216,12 +216,12 @@ impl Kernel {
 
 /// Whether packets can be redirected to an interface. A kernel that does not tell is taken at its best.
 fn takes_redirected(link: &Link) -> bool {
-    let answer = netdev::takes_redirected(link.ifindex);
+    let answer = netdev::features(link.ifindex);
     answer
         .inspect_err(|error| tracing::warn!(interface = link.name, %error, "cannot ask for XDP features"))
         .ok()
         .flatten()
-        .unwrap_or(true)
+        .is_none_or(|features| features.takes_redirected)
 }
 
 /// The link as it is now.
@@ -292,7 +292,7 @@ pub(crate) fn foreign(link: &Link, program: XdpOnLink) -> StartError {
     StartError::ForeignProgram { interface, id, name: program_name(id) }
 }
 
-fn program_name(id: u32) -> String {
+pub(crate) fn program_name(id: u32) -> String {
     loaded_programs()
         .flatten()
         .find(|program| program.id() == id)

@@ -1,4 +1,5 @@
-//! Whether an interface takes packets that XDP redirects to it: the `netdev` family of generic netlink (Linux 6.3).
+//! What an interface can do with XDP, above all whether it takes packets that XDP redirects to it: the `netdev` family
+//! of generic netlink (Linux 6.3).
 //!
 //! Where it does not, redirected packets vanish: the kernel drops them and no counter of ours sees it. The commonest
 //! case is a veth whose other end runs neither GRO nor an XDP program.
@@ -23,14 +24,24 @@ const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 const NETDEV_CMD_DEV_GET: u8 = 1;
 const NETDEV_A_DEV_IFINDEX: u16 = 1;
 const NETDEV_A_DEV_XDP_FEATURES: u16 = 3;
+const NETDEV_XDP_ACT_BASIC: u64 = 1;
 const NETDEV_XDP_ACT_NDO_XMIT: u64 = 4;
 
 /// Bytes of a netlink header, and of the generic one behind it.
 const HEADER: usize = 16;
 const GENERIC: usize = 4;
 
-/// Whether the interface takes redirected packets; `None` if this kernel does not tell.
-pub(crate) fn takes_redirected(ifindex: u32) -> io::Result<Option<bool>> {
+/// What an interface can do with XDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct XdpFeatures {
+    /// Its driver runs programs.
+    pub(crate) native: bool,
+    /// It takes redirected packets, as it is now.
+    pub(crate) takes_redirected: bool,
+}
+
+/// What the interface can do; `None` if this kernel does not tell.
+pub(crate) fn features(ifindex: u32) -> io::Result<Option<XdpFeatures>> {
     let mut socket = Socket::new(NETLINK_GENERIC)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
@@ -49,7 +60,10 @@ pub(crate) fn takes_redirected(ifindex: u32) -> io::Result<Option<bool>> {
     let answer = ask(&socket, family, NETDEV_CMD_DEV_GET, &device)?;
     let features = find(&answer, NETDEV_A_DEV_XDP_FEATURES);
     let features = features.and_then(|bits| Some(u64::from_ne_bytes(bits.try_into().ok()?)));
-    Ok(features.map(|features| features & NETDEV_XDP_ACT_NDO_XMIT != 0))
+    Ok(features.map(|features| XdpFeatures {
+        native: features & NETDEV_XDP_ACT_BASIC != 0,
+        takes_redirected: features & NETDEV_XDP_ACT_NDO_XMIT != 0,
+    }))
 }
 
 /// One question, and the attributes of its answer.
@@ -103,8 +117,9 @@ mod tests {
 
     #[test]
     fn the_loopback_takes_no_redirected_packets() {
-        assert!(matches!(takes_redirected(1), Ok(None | Some(false))));
-        assert!(matches!(takes_redirected(u32::MAX >> 1), Ok(None) | Err(_)));
+        let loopback = features(1).unwrap();
+        assert!(loopback.is_none_or(|loopback| !loopback.takes_redirected && !loopback.native));
+        assert!(matches!(features(u32::MAX >> 1), Ok(None) | Err(_)));
     }
 
     #[test]

@@ -18,6 +18,8 @@ use super::error::StartError;
 
 /// Where bpffs is mounted on every current distribution, and where we look.
 const BPFFS: &str = "/sys/fs/bpf";
+/// Where all instances have their directories.
+pub(crate) const HOME: &str = "/sys/fs/bpf/sbc";
 /// Prefix of a link's pin.
 const LINK: &str = "link_";
 /// An instance's name becomes a directory and a part of socket and unit names.
@@ -72,12 +74,7 @@ impl PinDirectory {
 
     /// The interfaces for which a link is pinned.
     pub(crate) fn linked_interfaces(&self) -> Result<Vec<String>, StartError> {
-        let entries = fs::read_dir(&self.path).map_err(|error| StartError::pins(&self.path, error))?;
-        Ok(entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .filter_map(|name| name.strip_prefix(LINK).map(|interface| interface.replace(':', ".")))
-            .collect())
+        linked_interfaces(&self.path).map_err(|error| StartError::pins(&self.path, error))
     }
 
     /// Whether a map of this name is pinned, and if so that it is what `wanted`, a fresh one, is.
@@ -129,9 +126,18 @@ pub(crate) fn check_bpffs() -> Result<(), StartError> {
     if mounted { Ok(()) } else { Err(StartError::NoBpffs { path: BPFFS }) }
 }
 
+/// The interfaces for which a link is pinned in a directory.
+pub(crate) fn linked_interfaces(directory: &Path) -> io::Result<Vec<String>> {
+    Ok(fs::read_dir(directory)?
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter_map(|name| name.strip_prefix(LINK).map(|interface| interface.replace(':', ".")))
+        .collect())
+}
+
 /// The directory of an instance and version.
 pub(crate) fn directory(instance: &str, abi: u32) -> PathBuf {
-    Path::new(BPFFS).join("sbc").join(instance).join(format!("v{abi}"))
+    Path::new(HOME).join(instance).join(format!("v{abi}"))
 }
 
 /// The pin of an interface's link. bpffs keeps dots for itself, and an interface's name never has a colon.
