@@ -3,6 +3,7 @@
 
 mod calls;
 pub mod check;
+mod doctor;
 mod status;
 
 use std::io::{self, Write as _};
@@ -15,9 +16,9 @@ use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
 
 use crate::admin::dto::{Failure, SCHEMA};
-use crate::config::DEFAULT_SOCKET;
+use crate::config::{DEFAULT_PATH, DEFAULT_SOCKET};
 
-/// Ask a running session border controller how it is, or check a configuration before it runs.
+/// Ask a running session border controller how it is, or check a configuration and its host before it runs.
 #[derive(Debug, Parser)]
 #[command(
     name = "sbcctl",
@@ -27,6 +28,7 @@ use crate::config::DEFAULT_SOCKET;
   sbcctl calls                     who talks to whom, and what carries their media
   sbcctl calls --json | jq .       the same for a script
   sbcctl check /etc/sbc/sbc.toml   before a restart: every error with its line
+  sbcctl doctor                    what on this host breaks or slows XDP, and the command that mends it
 
 Exit codes: 0 passed, 1 failed (also: the daemon cannot be reached), 2 wrong usage."
 )]
@@ -53,6 +55,19 @@ enum Command {
         #[arg(long)]
         elsewhere: bool,
     },
+    /// Look at this host for what breaks or slows XDP, and say how to mend it; changes nothing.
+    ///
+    /// Looks at the kernel, at each interface that holds a media address of the configuration, at packet filter rules
+    /// that forwarded media passes by, at ports, limits, the clock, and at what other daemons left. Run it as root in
+    /// the daemon's network namespace. Exit codes: 0 no fault, 1 at least one, 2 wrong usage, 3 it cannot look.
+    Doctor {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+        config: PathBuf,
+        /// Show also what is right.
+        #[arg(long)]
+        all: bool,
+    },
     /// Show how the daemon is: calls, sockets, interfaces, and what it counted.
     ///
     /// "media kernel" means that XDP forwards that interface's RTP; "media relay" that the daemon itself does, with
@@ -69,6 +84,7 @@ enum Command {
 pub fn run(arguments: &Arguments) -> ExitCode {
     let done = match &arguments.command {
         Command::Check { file, elsewhere } => check::run(file, *elsewhere, arguments.json),
+        Command::Doctor { config, all } => Ok(doctor::run(config, *all, arguments.json)),
         Command::Status => status::run(&arguments.socket, arguments.json),
         Command::Calls => calls::run(&arguments.socket, arguments.json),
     };

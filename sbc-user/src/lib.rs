@@ -6,6 +6,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dataplane;
+pub mod doctor;
 pub mod eventloop;
 pub mod observe;
 pub mod record_sink;
