@@ -40,7 +40,7 @@ fn it_notices_what_is_broken_and_what_it_recommends_mends_it() {
     }
     let scratch = Scratch::create("doctor").unwrap();
     let networks = Networks::create().unwrap();
-    let sbcd = Sbcd::start(&networks, &binaries().unwrap(), "", &scratch).unwrap();
+    let sbcd = Sbcd::start(&networks, &binaries().unwrap(), &scratch).unwrap();
 
     let (findings, code) = doctor(&networks, &scratch);
     assert_eq!(code, 0, "{findings:#?}");
