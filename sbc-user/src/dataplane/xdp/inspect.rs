@@ -67,6 +67,9 @@ pub(crate) fn missing_map_types() -> io::Result<Vec<&'static str>> {
         (MapType::PerCpuArray, "per-CPU array"),
         (MapType::RingBuf, "ring buffer"),
         (MapType::DevMapHash, "device hash"),
+        (MapType::Hash, "hash"),
+        (MapType::LruHash, "LRU hash"),
+        (MapType::LpmTrie, "prefix trie"),
     ];
     let mut missing = Vec::new();
     for (kind, name) in needed {
