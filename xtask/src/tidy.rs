@@ -189,6 +189,19 @@ const ROOMS: &[Room] = &[
         but: &[],
     },
     Room {
+        place: "sbc-user/src/doctor",
+        except: &[],
+        never: &[
+            "crate::transport",
+            "crate::admin",
+            "crate::cli",
+            "crate::app",
+            "sbc_core::engine",
+            "sbc_core::call",
+        ],
+        but: &[],
+    },
+    Room {
         place: "sbc-user/src/admin",
         except: &[],
         never: &[
