@@ -16,7 +16,7 @@ use crate::call::action::{CallTimer, Effect, Purpose};
 use crate::call::context::Context;
 use crate::call::{Call, Outcome, Side};
 use crate::command::{Command, EngineStatus, Reply};
-use crate::config::EngineConfig;
+use crate::config::{EngineConfig, MediaSourceRule};
 use crate::counter::{Counter, Counters};
 use crate::engine::streams::{Fed, Streams};
 use crate::flow::Flow;
@@ -32,7 +32,9 @@ use crate::sip::frame::{Datagram, datagram};
 use crate::sip::{Judgement, Message, MessageBuilder, Method, judge};
 use crate::time::Now;
 use crate::timers::{TimerId, Timers};
-use crate::txn::{ClientTxnId, MAX_TRANSACTIONS, ServerTxnId, Transactions, TxnEvent, TxnId, TxnOutput};
+use crate::txn::{
+    ClientTxnId, MAX_TRANSACTIONS, Peer, ServerTxnId, Transactions, TxnEvent, TxnId, TxnOutput,
+};
 
 /// The whole of signalling: SIP, SDP, calls and the media plans that follow from them. Does no I/O.
 ///
@@ -199,15 +201,15 @@ impl<R: Rng> Engine<R> {
 
     fn on_message(&mut self, now: Now, flow: Flow, bytes: Bytes) {
         // Before anything is read of it: a stranger learns nothing, not even that somebody listens.
-        if self.trunk_of(flow).is_none() {
+        let Some(peer) = self.peer_of(flow) else {
             return self.counters.count(Counter::UnknownSource);
-        }
+        };
         let Ok(message) = Message::parse(bytes) else {
             return self.counters.count(Counter::Unparseable);
         };
         let message = message.arrived_from(flow.remote);
         match judge(&message) {
-            Judgement::Ok => self.txns.receive(now.mono, flow, message),
+            Judgement::Ok => self.txns.receive(now.mono, flow, peer, message),
             Judgement::Answer { status, reason } => {
                 self.counters.count(Counter::MalformedRequest);
                 let tag = self.origin.tag(&mut self.rng);
@@ -444,6 +446,12 @@ impl<R: Rng> Engine<R> {
         let (id, side) = self.tags.get(tag).copied()?;
         let call = self.calls.get(&id)?;
         (self.trunk_of(flow) == Some(call.trunk(side))).then_some((id, side))
+    }
+
+    fn peer_of(&self, flow: Flow) -> Option<Peer> {
+        let trunk = self.trunk_of(flow)?;
+        let rule = self.config.trunks.get(usize::from(trunk.0))?.media_source;
+        Some(Peer { trunk, behind_nat: rule == MediaSourceRule::LearnFromSignallingAddress })
     }
 
     fn trunk_of(&self, flow: Flow) -> Option<TrunkId> {

@@ -12,6 +12,7 @@ mod event;
 mod key;
 mod machine;
 mod own_messages;
+mod peer;
 mod response_route;
 mod server;
 mod server_invite;
@@ -19,6 +20,7 @@ mod server_other;
 mod table;
 
 pub use event::{ClientTxnId, ServerTxnId, TxnEvent, TxnId, TxnOutput};
+pub use peer::Peer;
 pub use table::{MAX_TRANSACTIONS, Transactions};
 
 #[cfg(test)]

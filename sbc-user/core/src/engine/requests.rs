@@ -144,7 +144,7 @@ impl<R: Rng> Engine<R> {
             self.counters.count(Counter::MalformedRequest);
             return self.answer(now, txn, &request, 400, "Missing Contact", &[]);
         }
-        let name = name_of(&request);
+        let name = name_of(from, &request);
         if self.open_invites.contains_key(&name) {
             // The same request by another way (RFC 3261 s.8.2.2.2).
             self.counters.count(Counter::Loop);
@@ -290,12 +290,13 @@ impl<R: Rng> Engine<R> {
     }
 }
 
-/// What two copies of one INVITE have in common, whatever way they took.
-fn name_of(invite: &Message) -> Box<str> {
+/// What two copies of one INVITE have in common, whatever way they took. The trunk is part of it: nobody who knows the
+/// identifiers of another trunk's call keeps it from being set up.
+fn name_of(trunk: TrunkId, invite: &Message) -> Box<str> {
     let from = invite.from().ok();
     let tag = from.as_ref().and_then(|from| from.tag()).unwrap_or_default();
     let number = invite.cseq().map_or(0, |cseq| cseq.number);
-    format!("{number} {} {tag}", invite.call_id().unwrap_or_default()).into()
+    format!("{trunk} {number} {} {tag}", invite.call_id().unwrap_or_default()).into()
 }
 
 /// The options that a request requires; none is supported (RFC 3261 s.8.2.2.3).

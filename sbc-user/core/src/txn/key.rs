@@ -1,10 +1,12 @@
 //! To which transaction a message belongs (RFC 3261 s.17.1.3 and s.17.2.3).
 //!
-//! A key holds the listener as well, so that a peer in one realm can never meet a transaction of another. The peer's
-//! address is not part of it: a request may be repeated from another port behind a NAT, and answers do not follow the
-//! copy but the first request.
+//! A server key holds the listener and the trunk as well: whoever knows the branch of another peer's request can neither
+//! take its place nor acknowledge it. The peer's address is not part of it: a request may be repeated from another port
+//! behind a NAT, and answers do not follow the copy but the first request. A client key needs no trunk: its branch is
+//! ours, and only who got the request knows it.
 
-use crate::id::ListenerId;
+use super::peer::Peer;
+use crate::id::{ListenerId, TrunkId};
 use crate::identity::MAGIC_COOKIE;
 use crate::sip::{Message, Method};
 
@@ -31,11 +33,12 @@ impl ClientKey {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ServerKey {
     /// The branch is unique by itself.
-    Branch { listener: ListenerId, branch: Box<str>, sent_by: Box<str>, method: Method },
+    Branch { listener: ListenerId, trunk: TrunkId, branch: Box<str>, sent_by: Box<str>, method: Method },
     /// The sender follows RFC 2543, whose branches are not: everything that a copy repeats. The To tag is left out,
     /// because the ACK has the one that our response added; see [`Self::needs_to_tag`].
     Rfc2543 {
         listener: ListenerId,
+        trunk: TrunkId,
         request_uri: Box<str>,
         from_tag: Option<Box<str>>,
         call_id: Box<str>,
@@ -47,7 +50,7 @@ pub(super) enum ServerKey {
 
 impl ServerKey {
     /// Of the transaction that a request belongs to or opens; `None` if what names it is missing or malformed.
-    pub(super) fn of(request: &Message, listener: ListenerId) -> Option<Self> {
+    pub(super) fn of(request: &Message, listener: ListenerId, Peer { trunk, .. }: Peer) -> Option<Self> {
         let method =
             request.method().map(|method| if method == Method::Ack { Method::Invite } else { method })?;
         let via = request.top_via().ok()?;
@@ -57,10 +60,17 @@ impl ServerKey {
                 sent_by.push(':');
                 sent_by.push_str(&port.to_string());
             }
-            return Some(Self::Branch { listener, branch: branch.into(), sent_by: sent_by.into(), method });
+            return Some(Self::Branch {
+                listener,
+                trunk,
+                branch: branch.into(),
+                sent_by: sent_by.into(),
+                method,
+            });
         }
         Some(Self::Rfc2543 {
             listener,
+            trunk,
             request_uri: request.request_uri()?.into(),
             from_tag: request.from().ok()?.tag().map(Into::into),
             call_id: request.call_id().ok()?.into(),
@@ -106,6 +116,7 @@ mod tests {
     use super::*;
 
     const HERE: ListenerId = ListenerId(0);
+    const CARRIER: Peer = Peer { trunk: TrunkId(0), behind_nat: false };
 
     fn message(text: &str) -> Message {
         Message::parse(bytes::Bytes::from(text.replace('\n', "\r\n"))).unwrap()
@@ -119,7 +130,7 @@ mod tests {
     }
 
     fn key(method: &str, via: &str, to_tag: &str) -> ServerKey {
-        ServerKey::of(&request(method, via, to_tag), HERE).unwrap()
+        ServerKey::of(&request(method, via, to_tag), HERE, CARRIER).unwrap()
     }
 
     #[test]
@@ -148,7 +159,20 @@ mod tests {
         assert_ne!(key("INVITE", "h.example.com;branch=z9hG4bKx", ""), base);
         assert_ne!(key("INVITE", "g.example.com:5060;branch=z9hG4bKx", ""), base);
         let elsewhere = request("INVITE", "h.example.com:5060;branch=z9hG4bKx", "");
-        assert_ne!(ServerKey::of(&elsewhere, ListenerId(1)).unwrap(), base);
+        assert_ne!(ServerKey::of(&elsewhere, ListenerId(1), CARRIER).unwrap(), base);
+    }
+
+    #[test]
+    fn what_another_trunk_sends_is_never_the_same_transaction() {
+        for via in ["h.example.com:5060;branch=z9hG4bKx", "192.0.2.1"] {
+            for method in ["INVITE", "ACK", "CANCEL"] {
+                let of = |trunk| {
+                    let peer = Peer { trunk: TrunkId(trunk), ..CARRIER };
+                    ServerKey::of(&request(method, via, ""), HERE, peer).unwrap()
+                };
+                assert_ne!(of(1), of(0), "{method} {via}");
+            }
+        }
     }
 
     #[test]
@@ -159,7 +183,7 @@ mod tests {
         let mut other = request("INVITE", "192.0.2.1;branch=1", "").raw().to_vec();
         let at = other.windows(2).position(|w| w == b"c1").unwrap();
         other[at + 1] = b'2';
-        assert_ne!(ServerKey::of(&Message::parse(other.into()).unwrap(), HERE).unwrap(), base);
+        assert_ne!(ServerKey::of(&Message::parse(other.into()).unwrap(), HERE, CARRIER).unwrap(), base);
     }
 
     #[test]

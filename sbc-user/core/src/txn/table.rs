@@ -18,6 +18,7 @@ use super::event::{ClientTxnId, ServerTxnId, TxnEvent, TxnId, TxnOutput};
 use super::key::{ClientKey, ServerKey};
 use super::machine::{Action, Timer};
 use super::own_messages;
+use super::peer::Peer;
 use super::response_route::response_flow;
 use super::server::{Carried, Server, ServerEvent};
 use crate::flow::Flow;
@@ -64,11 +65,11 @@ impl Transactions {
         }
     }
 
-    /// A message arrived. A request or response without what names its transaction (Via, CSeq …) is dropped: there is
+    /// A message arrived from `peer` on `flow`. A request or response without what names its transaction (Via, CSeq …) is dropped: there is
     /// nobody to tell; whether it is otherwise sound is for the caller to judge before.
-    pub fn receive(&mut self, now: Instant, flow: Flow, message: Message) {
+    pub fn receive(&mut self, now: Instant, flow: Flow, peer: Peer, message: Message) {
         if message.is_request() {
-            self.receive_request(now, flow, message);
+            self.receive_request(now, flow, peer, message);
         } else {
             self.receive_response(now, flow, message);
         }
@@ -169,8 +170,8 @@ impl Transactions {
         self.len() == 0
     }
 
-    fn receive_request(&mut self, now: Instant, flow: Flow, message: Message) {
-        let Some(key) = ServerKey::of(&message, flow.listener) else {
+    fn receive_request(&mut self, now: Instant, flow: Flow, peer: Peer, message: Message) {
+        let Some(key) = ServerKey::of(&message, flow.listener, peer) else {
             tracing::debug!(peer = %flow.remote, "request without a transaction's name dropped");
             return;
         };
@@ -183,10 +184,10 @@ impl Transactions {
         }
         if self.len() >= self.limit {
             let tag = format!("{:016x}", self.refusal_tags.hash_one(&key));
-            self.send(response_flow(&message, flow), own_messages::overloaded(&message, flow, &tag));
+            self.send(response_flow(&message, flow, peer), own_messages::overloaded(&message, flow, &tag));
             return self.tell(TxnEvent::Overloaded { flow });
         }
-        self.start_server(now, key, Box::new(message), flow);
+        self.start_server(now, key, Box::new(message), flow, peer);
     }
 
     fn receive_ack(&mut self, now: Instant, flow: Flow, message: Message, invite: Option<ServerTxnId>) {
@@ -296,10 +297,10 @@ impl Transactions {
         }
     }
 
-    fn start_server(&mut self, now: Instant, key: ServerKey, message: Box<Message>, flow: Flow) {
+    fn start_server(&mut self, now: Instant, key: ServerKey, message: Box<Message>, flow: Flow, peer: Peer) {
         let id = ServerTxnId(self.number());
         self.server_keys.insert(key.clone(), id);
-        let (server, actions) = Server::new(key, response_flow(&message, flow));
+        let (server, actions) = Server::new(key, response_flow(&message, flow, peer));
         self.servers.insert(id, server);
         self.perform_server(now, id, actions, Carried::Message(message, flow));
     }

@@ -7,10 +7,11 @@ use bytes::Bytes;
 
 use super::*;
 use crate::flow::{Flow, Transport};
-use crate::id::{ConnId, ListenerId};
+use crate::id::{ConnId, ListenerId, TrunkId};
 use crate::sip::{Message, MessageBuilder, Method};
 
 const BRANCH: &str = "z9hG4bKours";
+const PEER: Peer = Peer { trunk: TrunkId(0), behind_nat: false };
 
 struct Bench {
     table: Transactions,
@@ -97,7 +98,7 @@ impl Bench {
 
     fn receive(&mut self, text: &str) {
         let message = Message::parse(Bytes::from(text.replace('\n', "\r\n"))).unwrap();
-        self.table.receive(self.now, self.flow, message);
+        self.table.receive(self.now, self.flow, PEER, message);
     }
 
     fn receive_request(&mut self, method: &str, branch: &str) {

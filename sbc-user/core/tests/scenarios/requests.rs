@@ -126,6 +126,37 @@ fn only_its_own_trunk_cancels_an_invite() {
     pair.assert_nothing_left(1);
 }
 
+/// Nor can it take the place of a request by sending a copy of it first.
+#[test]
+fn a_neighbour_does_not_pre_empt_an_invite() {
+    let mut pair = Pair::new();
+    pair.a.invite("bob", Some(&offer()));
+    let invite = pair.a.outbox.front().unwrap().clone();
+    let remote = crate::pair::NEIGHBOUR_ADDR.parse().unwrap();
+    let flow = Flow { listener: ListenerId(0), transport: Transport::Udp, remote, conn: None };
+    pair.input(Input::Datagram { flow, bytes: &invite });
+    pair.run_ms(100);
+    assert_eq!((pair.calls().len(), pair.b.count("INVITE", 0)), (1, 1));
+    pair.b.respond(486, None);
+    // The neighbour's own, refused for want of a route, is the other record.
+    pair.assert_nothing_left(2);
+}
+
+/// Nor keep a call from being set up by using its identifiers in one of its own.
+#[test]
+fn the_identifiers_of_another_trunks_call_are_no_loop() {
+    let mut pair = Pair::new();
+    pair.a.invite("bob", Some(&offer()));
+    let invite = pair.a.outbox.front().unwrap().clone();
+    let flow = Flow { listener: ListenerId(1), transport: Transport::Udp, remote: pair.b.addr, conn: None };
+    pair.input(Input::Datagram { flow, bytes: &invite });
+    pair.run_ms(100);
+    assert_eq!((pair.calls().len(), pair.counter("loop")), (2, 0));
+    pair.command(Command::HangUpAll);
+    pair.run_ms(100);
+    pair.assert_nothing_left(2);
+}
+
 #[test]
 fn an_invite_that_comes_by_two_ways_is_one_call() {
     let mut pair = Pair::new();

@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use sbc_core::dialog::{Unacknowledged, Verdict};
 use sbc_core::flow::{Flow, Transport};
-use sbc_core::id::{ConnId, ListenerId, OpId};
+use sbc_core::id::{ConnId, ListenerId, OpId, TrunkId};
 use sbc_core::rng::{Rng, SeededRng};
 use sbc_core::sip::{Message, MessageBuilder, Method};
-use sbc_core::txn::{ClientTxnId, ServerTxnId, Transactions, TxnEvent, TxnId, TxnOutput};
+use sbc_core::txn::{ClientTxnId, Peer, ServerTxnId, Transactions, TxnEvent, TxnId, TxnOutput};
+
+/// Who sends everything.
+const PEER: Peer = Peer { trunk: TrunkId(0), behind_nat: false };
 
 /// No transaction lives longer: an INVITE that rings (185 s), is cancelled (32 s) and leaves copies (32 s), with the
 /// time its user takes and the link's delays.
@@ -187,7 +190,7 @@ impl World {
             Due::Arrival(side, bytes) => {
                 let message = Message::parse(bytes).expect("what the tables send can be parsed");
                 let flow = self.flow();
-                self.tables[side as usize].receive(self.now, flow, message);
+                self.tables[side as usize].receive(self.now, flow, PEER, message);
             }
             Due::Cancel => {
                 if let Some(invite) = self.invite {
@@ -420,7 +423,7 @@ impl Lone {
 
     fn receive(&mut self, bytes: Bytes) {
         let message = Message::parse(bytes).expect("well-formed");
-        self.table.receive(self.now, self.flow, message);
+        self.table.receive(self.now, self.flow, PEER, message);
         self.drain();
     }
 
