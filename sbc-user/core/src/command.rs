@@ -51,7 +51,7 @@ pub struct EngineStatus {
     pub calls_failed: u64,
     /// Transactions alive.
     pub transactions: usize,
-    /// Timers armed.
+    /// Timers armed, of calls and of transactions.
     pub timers: usize,
     /// Media ports in use, over all realms.
     pub ports_in_use: usize,

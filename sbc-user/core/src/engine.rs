@@ -348,7 +348,7 @@ impl<R: Rng> Engine<R> {
             calls_answered: self.answered,
             calls_failed: self.failed,
             transactions: self.txns.len(),
-            timers: self.timers.len(),
+            timers: self.timers.len() + self.txns.timers(),
             ports_in_use: self.pools.iter().map(|pool| pool.in_use() * 2).sum(),
             counters: self.counters.named(),
         }

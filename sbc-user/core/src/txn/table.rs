@@ -158,6 +158,12 @@ impl Transactions {
         self.outputs.pop_front()
     }
 
+    /// How many timers are armed.
+    #[must_use]
+    pub fn timers(&self) -> usize {
+        self.timers.len()
+    }
+
     /// How many transactions live, of both sides.
     #[must_use]
     pub fn len(&self) -> usize {

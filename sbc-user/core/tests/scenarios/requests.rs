@@ -158,6 +158,16 @@ fn the_identifiers_of_another_trunks_call_are_no_loop() {
 }
 
 #[test]
+fn timers_of_transactions_show_in_the_status() {
+    let mut pair = Pair::new();
+    pair.a.outside("OPTIONS", "");
+    pair.run_ms(100);
+    let status = pair.status();
+    assert_eq!((status.calls, status.transactions, status.timers), (0, 1, 1));
+    pair.assert_nothing_left(0);
+}
+
+#[test]
 fn an_invite_that_comes_by_two_ways_is_one_call() {
     let mut pair = Pair::new();
     pair.a.invite("bob", Some(&offer()));
