@@ -482,6 +482,28 @@ fn a_peer_that_changes_its_ethernet_address_is_followed() {
     });
 }
 
+#[test]
+fn a_peer_whose_link_was_lost_is_resolved_anew() {
+    inside("a_peer_whose_link_was_lost_is_resolved_anew", |world| {
+        let mut border = world.start();
+        border.install(vec![signalled()]);
+        let caller = bind(&world.caller, CALLER, CALLER_PORT);
+        let callee = bind(&world.callee, CALLEE, CALLEE_PORT);
+        let (outside, inside) = (address(OUTSIDE, OUTSIDE_PORT), address(INSIDE, INSIDE_PORT));
+        passes(&caller, outside, &callee, inside, &rtp(1));
+
+        // A link without a carrier forgets its neighbours, and this one says nothing of its own accord.
+        for change in [&["down"][..], &["address", "02:00:00:00:be:ef"], &["up"]] {
+            world.callee.run("ip", &[&["link", "set", "dev", "eth0"], change].concat()).unwrap();
+        }
+        let hop = || world.border.run("ip", &["neigh", "show", "198.51.100.2"]).unwrap();
+        border.drive(|_| hop().contains("be:ef") && hop().contains("managed"));
+        border.planes.handle_timeout(Instant::now());
+        passes(&caller, outside, &callee, inside, &rtp(2));
+        border.planes.stop().unwrap();
+    });
+}
+
 /// What `bpftool` tells of the program on an interface, and of a pinned map.
 fn ids(world: &World) -> (String, u64, u64) {
     let link = world.border.run("ip", &["-o", "-d", "link", "show", "dev", "out0"]).unwrap();

@@ -236,6 +236,11 @@ impl Neighbours {
         while let Some(change) = self.netlink.next_change()? {
             match change {
                 Change::Neighbour(neighbour) => self.neighbour_changed(neighbour),
+                Change::NeighbourGone { ifindex, address } => {
+                    if let Some(id) = self.hop_ids.get(&(ifindex, address)).copied() {
+                        self.keep(id);
+                    }
+                }
                 Change::Routes => {
                     self.routes_due.get_or_insert(now + ROUTES_SETTLE);
                 }
@@ -260,6 +265,10 @@ impl Neighbours {
             let ids: Vec<HopId> = self.hops.keys().copied().collect();
             for id in ids {
                 self.write(id);
+                // Who did not answer over a link that was down may answer now.
+                if self.hops.get(&id).is_some_and(|hop| hop.failed) {
+                    self.keep(id);
+                }
             }
         }
         self.settle(now);
@@ -343,27 +352,35 @@ impl Neighbours {
         })?;
         let (ifindex, address) = key;
         let known = self.netlink.neighbour(ifindex, address).ok().flatten();
-        let fixed = known.is_some_and(|neighbour| neighbour.fixed);
-        let kept = !fixed
-            && self
-                .netlink
-                .keep_resolved(ifindex, address)
-                .inspect_err(|error| tracing::warn!(%address, ifindex, %error, "cannot resolve a neighbour"))
-                .is_ok();
         let hop = Hop {
             key,
             paths: 0,
             mac: known.and_then(|neighbour| neighbour.mac),
-            failed: !fixed && !kept,
-            kept,
+            failed: false,
+            kept: false,
             // Counted as resting until its first path enters.
             resting_since: None,
             written: None,
         };
         self.hops.insert(id, hop);
         self.hop_ids.insert(key, id);
+        if known.is_none_or(|neighbour| !neighbour.fixed) {
+            self.keep(id);
+        }
         self.write(id);
         Some(id)
+    }
+
+    /// Has the kernel resolve a hop's neighbour and keep it so. A link that loses its carrier forgets its neighbours,
+    /// and what XDP forwards would not make the kernel ask again.
+    fn keep(&mut self, id: HopId) {
+        let Some(hop) = self.hops.get_mut(&id) else { return };
+        let (ifindex, address) = hop.key;
+        let asked = self.netlink.keep_resolved(ifindex, address);
+        if let Err(error) = &asked {
+            tracing::warn!(%address, ifindex, %error, "cannot resolve a neighbour");
+        }
+        (hop.kept, hop.failed) = (asked.is_ok(), asked.is_err());
     }
 
     fn enter(&mut self, way: Way) {

@@ -98,6 +98,11 @@ pub(crate) struct Neighbour {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Neighbour(Neighbour),
+    /// The entry of a neighbour is gone, and with it that somebody wanted it kept resolved.
+    NeighbourGone {
+        ifindex: u32,
+        address: Ipv4Addr,
+    },
     /// Routes or addresses changed: every lookup may answer differently.
     Routes,
     Link(u32),
@@ -339,7 +344,7 @@ fn read_change(message: &RouteNetlinkMessage) -> Option<Change> {
     match message {
         RouteNetlinkMessage::NewNeighbour(message) => read_neighbour(message).map(Change::Neighbour),
         RouteNetlinkMessage::DelNeighbour(message) => read_neighbour(message)
-            .map(|gone| Change::Neighbour(Neighbour { mac: None, failed: true, ..gone })),
+            .map(|gone| Change::NeighbourGone { ifindex: gone.ifindex, address: gone.address }),
         RouteNetlinkMessage::NewRoute(_)
         | RouteNetlinkMessage::DelRoute(_)
         | RouteNetlinkMessage::NewAddress(_)
