@@ -40,6 +40,9 @@ pub struct Relay {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
+    /// In hand of whoever waits for the state: so nobody takes it twice while another waits. Without it the forwarding
+    /// thread, which gives the state back only to take it again, would keep it for as long as a flood lasts.
+    turn: Mutex<()>,
     epoll: Epoll,
     /// Wakes the forwarding thread, which then ends.
     stop: EventFd,
@@ -55,6 +58,7 @@ struct State {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         // A panic inside leaves at worst one datagram uncounted.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -70,7 +74,8 @@ impl Relay {
             || EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).context("eventfd");
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("epoll")?;
         let state = Mutex::new(State { table: Table::new(Placement::Relay), sockets: Sockets::default() });
-        let shared = Arc::new(Shared { state, epoll, stop: eventfd()?, news: eventfd()? });
+        let turn = Mutex::new(());
+        let shared = Arc::new(Shared { state, turn, epoll, stop: eventfd()?, news: eventfd()? });
         let thread = worker::spawn(Arc::clone(&shared)).context("start the relay's thread")?;
         Ok(Self { shared, thread: Some(thread), done: VecDeque::new() })
     }
@@ -168,6 +173,7 @@ mod tests {
     use std::io::IoSliceMut;
     use std::net::{IpAddr, UdpSocket};
     use std::os::fd::AsRawFd as _;
+    use std::thread;
     use std::time::Duration;
 
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -272,6 +278,29 @@ mod tests {
         assert!(matches!(relay.poll_event(), Some(DataplaneEvent::Media(_))));
         let mut fds = [PollFd::new(relay.as_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut fds, PollTimeout::ZERO), Ok(0), "and not after that");
+    }
+
+    #[test]
+    fn who_waits_for_the_state_is_the_next_to_have_it() {
+        let relay = Relay::start().unwrap();
+        let order = Mutex::new(Vec::new());
+        let held = relay.shared.state();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let _state = relay.shared.state();
+                order.lock().unwrap().push("who waited");
+            });
+            let patience = Instant::now() + Duration::from_secs(10);
+            while relay.shared.turn.try_lock().is_ok() {
+                assert!(Instant::now() < patience, "it does not wait for its turn");
+                thread::yield_now();
+            }
+            // As the forwarding thread does during a flood: given back only to be taken again.
+            drop(held);
+            let _state = relay.shared.state();
+            order.lock().unwrap().push("who had it");
+        });
+        assert_eq!(order.into_inner().unwrap(), ["who waited", "who had it"]);
     }
 
     #[test]
