@@ -131,7 +131,10 @@ impl World {
     }
 
     fn pin(&self, name: &str) -> PathBuf {
-        Path::new("/sys/fs/bpf/sbc").join(&self.instance).join("v1").join(name)
+        Path::new("/sys/fs/bpf/sbc")
+            .join(&self.instance)
+            .join(format!("v{}", sbc_common::limits::ABI))
+            .join(name)
     }
 }
 
