@@ -133,7 +133,7 @@ pub enum Body {
     None,
     /// A session description, to be anchored.
     Sdp(Bytes),
-    /// Anything else: passes as it is.
+    /// Anything else: passes as it is, or not at all.
     Other {
         /// Content-Type.
         content_type: Bytes,
@@ -141,7 +141,9 @@ pub enum Body {
         lines: Vec<Bytes>,
         /// The bytes.
         bytes: Bytes,
-        /// It names its side, or wraps a session description.
+        /// It is or wraps a session description that nobody can anchor: it crosses nowhere.
+        describes_session: bool,
+        /// It names its side.
         tells: bool,
     },
 }
@@ -225,9 +227,9 @@ impl Body {
         let content_type = message.header(HeaderName::ContentType).unwrap_or(b"application/octet-stream");
         // What people write to each other is theirs, whatever it mentions.
         let text = content_type.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"text/"));
-        let tells = !text && (is_sdp || wraps_sdp(&bytes) || secrets.mentioned_in(&bytes));
         Self::Other {
-            tells,
+            describes_session: !text && (is_sdp || wraps_sdp(&bytes)),
+            tells: !text && secrets.mentioned_in(&bytes),
             content_type: Bytes::copy_from_slice(content_type),
             lines: lines.map(|header| message.raw().slice_ref(header.line)).collect(),
             bytes,

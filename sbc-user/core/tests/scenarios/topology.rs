@@ -81,6 +81,29 @@ fn display_names_and_parameters_tell_nothing() {
     assert_hidden(&pair);
 }
 
+/// Without hiding as well, nobody is told of a media address that nobody anchored.
+#[test]
+fn a_wrapped_description_passes_nowhere() {
+    let mut pair = Pair::with(Setup { hide: false, ..Setup::default() });
+    pair.a.invite("bob", Some(&offer()));
+    pair.run_ms(100);
+    let parts = "--x\r\nContent-Type: Application/SDP\r\n\r\nv=0\r\nc=IN IP4 192.0.2.44\r\n--x--\r\n";
+    let request = pair.b.invites.first().cloned().unwrap();
+    let tag = pair.b.local_tag.clone();
+    pair.b.respond_to(&request, 183, Some(("multipart/mixed;boundary=x", parts)), &tag, "");
+    pair.run_ms(100);
+    assert_eq!(pair.a.last("INVITE", 183).body(), "");
+    pair.b.respond(200, Some(&answer()));
+    pair.b.invite_done();
+    pair.run_ms(100);
+    pair.b.in_dialog("INFO", Some(("application/x-report", "from 10.9.0.20 to 10.9.0.1")), "");
+    pair.run_ms(100);
+    assert_eq!(pair.a.last("INFO", 0).body(), "from 10.9.0.20 to 10.9.0.1");
+    assert_eq!(pair.counter("body_hidden"), 1);
+    pair.a.bye();
+    pair.assert_nothing_left(1);
+}
+
 /// A description in a wrapping, or a report that names machines, is not anchored by anybody.
 #[test]
 fn bodies_that_tell_stay_behind() {

@@ -141,7 +141,9 @@ impl Leg {
         match &content.body {
             Body::None => message,
             Body::Sdp(bytes) => message.body("application/sdp", bytes.clone()),
-            Body::Other { tells: true, .. } if self.face.hide => {
+            Body::Other { describes_session, tells, .. }
+                if *describes_session || (*tells && self.face.hide) =>
+            {
                 cx.effects.push(Effect::Count(Counter::BodyHidden));
                 message
             }
