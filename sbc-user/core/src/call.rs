@@ -137,6 +137,12 @@ impl Call {
         self.leg(side).trunk()
     }
 
+    /// Our tag in the dialog of a leg.
+    #[must_use]
+    pub fn local_tag(&self, side: Side) -> &str {
+        self.leg(side).local_tag()
+    }
+
     /// Whether the callee's INVITE asks for the user whom this one asks for.
     #[must_use]
     pub fn asks_for_same_user(&self, invite: &Message) -> bool {

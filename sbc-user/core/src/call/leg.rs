@@ -298,6 +298,12 @@ impl Leg {
         Uri::parse(&self.asked).ok()?.user().map(ToOwned::to_owned)
     }
 
+    /// Our tag in its dialog.
+    #[must_use]
+    pub fn local_tag(&self) -> &str {
+        &self.local_tag
+    }
+
     /// The trunk that it talks to.
     #[must_use]
     pub const fn trunk(&self) -> TrunkId {

@@ -197,13 +197,20 @@ impl<R: Rng> Engine<R> {
         // A branch may be known to others: only the trunk that asked may withdraw.
         let call = invite.and_then(|(invite, (id, side))| {
             let call = self.calls.get(&id)?;
-            (self.trunk_of(flow) == Some(call.trunk(side))).then_some((invite, id))
+            (self.trunk_of(flow) == Some(call.trunk(side))).then_some((invite, id, side))
         });
-        let Some((invite, id)) = call else {
+        let Some((invite, id, side)) = call else {
             return self.answer(now, txn, cancel, 481, "Call/Transaction Does Not Exist", &[]);
         };
-        self.answer(now, txn, cancel, 200, "OK", &[]);
+        self.answer_cancel(now, txn, cancel, id, side);
         self.with_call(now, id, |call, cx| call.on_cancel(cx, invite, cancel));
+    }
+
+    /// Accepts a CANCEL as the UAS that answers its INVITE (RFC 3261 s.9.2).
+    fn answer_cancel(&mut self, now: Now, txn: ServerTxnId, cancel: &Message, id: CallId, side: Side) {
+        let tag = self.calls.get(&id).map(|call| call.local_tag(side));
+        let message = MessageBuilder::response_to(cancel, 200, "OK", None, tag);
+        self.txns.respond(now.mono, txn, 200, message.build());
     }
 
     /// Refuses a call before there is one, and keeps a record of it.

@@ -6,6 +6,7 @@ use sbc_core::flow::{Flow, Transport};
 use sbc_core::id::ListenerId;
 
 use crate::pair::Pair;
+use crate::pair::ua::text_tag;
 use crate::{answer, offer};
 
 #[test]
@@ -123,6 +124,22 @@ fn only_its_own_trunk_cancels_an_invite() {
     assert_eq!((pair.b.count("CANCEL", 0), pair.calls().len()), (0, 1));
     assert!(pair.to_neighbour[0].starts_with("SIP/2.0 481 "), "{}", pair.to_neighbour[0]);
     pair.b.respond(486, None);
+    pair.assert_nothing_left(1);
+}
+
+/// Both answers come from one UAS (RFC 3261 s.9.2).
+#[test]
+fn a_cancel_is_answered_with_the_invites_to_tag() {
+    let mut pair = Pair::new();
+    pair.a.invite("bob", Some(&offer()));
+    pair.run_ms(100);
+    pair.b.respond(180, None);
+    pair.run_ms(100);
+    pair.a.cancel();
+    pair.run_ms(100);
+    let tag = |method, status| text_tag(&pair.a.last(method, status).text, "To");
+    assert_eq!(tag("CANCEL", 200), tag("INVITE", 180));
+    assert_eq!(tag("INVITE", 487), tag("INVITE", 180));
     pair.assert_nothing_left(1);
 }
 
