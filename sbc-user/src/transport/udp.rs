@@ -62,7 +62,7 @@ impl UdpListener {
                 count(&self.counters.datagrams_sent);
                 true
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            Err(error) if is_congestion(&error) => {
                 // Lost like any datagram; the transaction sends it again.
                 count(&self.counters.datagrams_not_sent);
                 true
@@ -74,6 +74,11 @@ impl UdpListener {
             }
         }
     }
+}
+
+/// Whether there was no room for a datagram just now: in the socket, or in the queue of the interface.
+fn is_congestion(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::ENOBUFS)
 }
 
 async fn receive(
@@ -97,6 +102,24 @@ async fn receive(
         let bytes = Bytes::copy_from_slice(&buffer[..length]);
         if events.send(TransportEvent::Datagram { flow, bytes }).await.is_err() {
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_is_loss_and_not_failure() {
+        for (code, congestion) in [
+            (libc::EAGAIN, true),
+            (libc::ENOBUFS, true),
+            (libc::ENETUNREACH, false),
+            (libc::EHOSTUNREACH, false),
+            (libc::EMSGSIZE, false),
+        ] {
+            assert_eq!(is_congestion(&io::Error::from_raw_os_error(code)), congestion, "{code}");
         }
     }
 }
