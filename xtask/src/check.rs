@@ -1,15 +1,19 @@
 //! `cargo xtask check`: formatting, clippy, docs, the dependency rule, licences.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::run::{cargo, find, say};
+use crate::run::{cargo, find, say, target_dir};
 use crate::setup::{self, HostCannot};
 use crate::{build_ebpf, tidy};
 
 /// Docs are read in the sources: they may link to what is private.
 const RUSTDOCFLAGS: &str = "--deny warnings --allow rustdoc::private-intra-doc-links";
+
+/// Kept at one version, so that a check says the same everywhere.
+const CARGO_DENY_VERSION: &str = "0.20.2";
 
 /// How a check or a whole suite went.
 #[derive(Debug, Default)]
@@ -75,16 +79,34 @@ pub(crate) fn all(tally: &mut Tally) {
         ]);
         crate::run::run(docs.env("RUSTDOCFLAGS", RUSTDOCFLAGS))
     });
-    if find("cargo-deny").is_some() {
-        // Advisories need the network: `cargo deny check advisories`.
-        tally.step("licences and sources", || {
+    match cargo_deny() {
+        // Advisories need a database from outside: `cargo deny check advisories`.
+        Ok(program) => tally.step("licences and sources", || {
             crate::run::run(
-                Command::new("cargo-deny")
+                Command::new(program)
                     .args(["check", "licenses", "bans", "sources"])
                     .current_dir(crate::run::root()),
             )
-        });
-    } else {
-        tally.skip("cargo-deny", "not installed (cargo install --locked cargo-deny)");
+        }),
+        Err(error) => tally.skip("cargo-deny", &format!("cannot be installed: {error:#}")),
     }
+}
+
+/// cargo-deny: the host's, or one built once into the target folder.
+fn cargo_deny() -> Result<PathBuf> {
+    if let Some(program) = find("cargo-deny") {
+        return Ok(program);
+    }
+    let tools = target_dir().join("tools/cargo-deny");
+    let program = tools.join("bin/cargo-deny");
+    if !program.is_file() {
+        say("missing: cargo-deny, which checks licences and sources; building it once (minutes)");
+        let scratch = tools.join("build");
+        // Unoptimised: it runs for a second, and builds in half the time.
+        let mut install = cargo(&["install", "--quiet", "--locked", "--debug", "cargo-deny"]);
+        install.args(["--version", CARGO_DENY_VERSION, "--root"]).arg(&tools);
+        crate::run::run(install.env("CARGO_TARGET_DIR", &scratch))?;
+        std::fs::remove_dir_all(&scratch).ok();
+    }
+    Ok(program)
 }

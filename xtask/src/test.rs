@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
     vm: bool,
 }
 
-/// Skips that say nothing about root and kernel.
+/// Skips that say nothing about root and kernel: what the package registry does not give.
 const TOLERATED: [&str; 1] = ["SKIP: cargo-deny:"];
 
 /// The command.
