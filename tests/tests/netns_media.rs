@@ -674,6 +674,22 @@ fn an_interface_that_takes_no_redirected_packets_is_left_to_the_relay() {
 }
 
 #[test]
+fn a_program_of_an_earlier_daemon_on_an_interface_for_the_relay_is_not_somebody_elses() {
+    inside("a_program_of_an_earlier_daemon_on_an_interface_for_the_relay_is_not_somebody_elses", |world| {
+        let gro = |state| drop(world.callee.run("ethtool", &["-K", "eth0", "gro", state]).unwrap());
+        // The kernel takes it off some time after its pin is gone, so that once shows nothing.
+        for _ in 0..8 {
+            gro("on");
+            world.start().planes.leave();
+            gro("off");
+            let (planes, report) = world.try_start(&world.config()).unwrap();
+            assert!(report.addresses[1].relay_reason.is_some());
+            planes.stop().unwrap();
+        }
+    });
+}
+
+#[test]
 fn a_sender_that_leaves_its_checksums_unfinished_is_noticed() {
     inside("a_sender_that_leaves_its_checksums_unfinished_is_noticed", |world| {
         world.caller.run("ethtool", &["-K", "eth0", "tx", "on"]).unwrap();

@@ -126,8 +126,13 @@ impl Kernel {
         let pin = self.pins.link(&link.name);
         if pin.exists() {
             match self.replace(link) {
-                Ok(()) if self.runs_on(netlink, link)? && takes_redirected(link) => {
-                    return Ok(Attached::Native);
+                Ok(()) if self.runs_on(netlink, link)? => {
+                    if takes_redirected(link) {
+                        return Ok(Attached::Native);
+                    }
+                    // Gone a moment after its pin: not to be taken for somebody else's program until then.
+                    fs::remove_file(&pin).map_err(|error| StartError::pins(&pin, error))?;
+                    return Ok(Attached::Refused(NOT_A_TARGET.to_owned()));
                 }
                 // The interface that it was made for is gone; one with the same name took its place.
                 Ok(()) => {
