@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use sbc_core::config::{MediaSourceRule, Prefix};
+use sbc_core::flow::Transport;
 
 use super::diagnostic::Problems;
 use super::table::{At, Refusal, TableReader, parse};
@@ -53,6 +54,9 @@ pub(super) struct RealmSection {
     pub(super) udp: Option<At<u16>>,
     pub(super) tcp: Option<At<u16>>,
     pub(super) tls: Option<At<u16>>,
+    pub(super) advertised_udp: Option<At<u16>>,
+    pub(super) advertised_tcp: Option<At<u16>>,
+    pub(super) advertised_tls: Option<At<u16>>,
     pub(super) certificate: Option<At<PathBuf>>,
     pub(super) key: Option<At<PathBuf>>,
     pub(super) tls_ca: Option<At<PathBuf>>,
@@ -168,6 +172,15 @@ impl LimitsSection {
 }
 
 impl RealmSection {
+    /// The port that peers are told for a transport, where a static NAT maps another one than ours.
+    pub(super) const fn advertised_port(&self, transport: Transport) -> Option<&At<u16>> {
+        match transport {
+            Transport::Udp => self.advertised_udp.as_ref(),
+            Transport::Tcp => self.advertised_tcp.as_ref(),
+            Transport::Tls => self.advertised_tls.as_ref(),
+        }
+    }
+
     fn read(mut table: TableReader<'_, '_>, preset: Option<Preset>, problems: &Problems) -> Self {
         let here = table.here();
         let name = match preset {
@@ -189,6 +202,9 @@ impl RealmSection {
             udp: table.port("udp"),
             tcp: table.port("tcp"),
             tls: table.port("tls"),
+            advertised_udp: table.port("advertised_udp"),
+            advertised_tcp: table.port("advertised_tcp"),
+            advertised_tls: table.port("advertised_tls"),
             certificate: table.parsed("certificate", values::PATH, values::path),
             key: table.parsed("key", values::PATH, values::path),
             tls_ca: table.parsed("tls_ca", values::PATH, values::path),

@@ -176,6 +176,23 @@ fn the_advertised_address_is_signalled_and_offered_for_media() {
 }
 
 #[test]
+fn a_static_nat_may_map_other_ports() {
+    let lines = "advertised = \"203.0.113.5\"\nudp = 5062\ntcp = 5064\nadvertised_udp = 5060\npeers";
+    let listeners = valid(&with("peers", lines)).engine.listeners;
+    assert_eq!(listeners[0].bind.to_string(), "198.51.100.10:5062");
+    assert_eq!(listeners[0].advertised.to_string(), "203.0.113.5:5060");
+    assert_eq!(listeners[1].advertised.to_string(), "203.0.113.5:5064");
+
+    refused(
+        &with("peers", "advertised_tls = 443\npeers"),
+        &[
+            "/etc/sbc/sbc.toml:4:18: error: public.advertised_tls: nothing listens for tls here (allowed: with \
+           `tls = port` in public)",
+        ],
+    );
+}
+
+#[test]
 fn all_problems_are_reported_at_once_and_located() {
     refused(
         "[public]\nbind = \"0.0.0.0\"\npears = []\nudp = 70000\n[private]\nbind = \"10.0.0\"\npbx = 5\n",
@@ -183,7 +200,7 @@ fn all_problems_are_reported_at_once_and_located() {
             "/etc/sbc/sbc.toml:2:8: error: public.bind: 0.0.0.0 is forbidden here: it stands for any address, and \
              peers are told exactly one (allowed: an IPv4 or IPv6 address, for example \"192.0.2.10\")",
             "/etc/sbc/sbc.toml:3:1: error: public.pears: unknown key (allowed: did you mean `peers`? advertised, \
-             bind, certificate, hide_topology, key, may_appear_later, media, media_source, next_hop, peers, tcp, \
+             advertised_tcp, advertised_tls, advertised_udp, bind, certificate, hide_topology, key, may_appear_later, media, media_source, next_hop, peers, tcp, \
              tls, tls_ca, tls_name, tls_verify, udp)",
             "/etc/sbc/sbc.toml:4:7: error: public.udp: out of bounds: 70000 (allowed: a whole number from 1 to 65535)",
             "/etc/sbc/sbc.toml:6:8: error: private.bind: syntax error: \"10.0.0\" is not an address (allowed: an \

@@ -308,9 +308,12 @@ fn ports_place(draft: &DraftRealm<'_>) -> At<()> {
 fn listeners(realms: &[DraftRealm<'_>], problems: &Problems) -> Vec<DraftListener> {
     let mut listeners: Vec<DraftListener> = Vec::new();
     for (draft, index) in realms.iter().zip(0u16..) {
-        for (transport, port) in transports(draft.section, problems) {
+        let transports = transports(draft.section, problems);
+        check_advertised_ports(draft.section, &transports, problems);
+        for (transport, port) in transports {
             let Some(bind) = &draft.section.bind else { continue };
             let advertised = draft.section.advertised.as_ref().map_or(bind.value, |at| at.value);
+            let advertised_port = draft.section.advertised_port(transport).map_or(port.value, |at| at.value);
             let bind = SocketAddr::new(bind.value, port.value);
             let clash = listeners.iter().find(|other| {
                 other.listener.bind == bind
@@ -345,13 +348,24 @@ fn listeners(realms: &[DraftRealm<'_>], problems: &Problems) -> Vec<DraftListene
                     realm: RealmId(index),
                     transport,
                     bind,
-                    advertised: SocketAddr::new(advertised, port.value),
+                    advertised: SocketAddr::new(advertised, advertised_port),
                 },
                 span: port.span,
             });
         }
     }
     listeners
+}
+
+/// A port that peers are told of leads to a listener (R-CFG-11).
+fn check_advertised_ports(section: &RealmSection, transports: &[(Transport, At<u16>)], problems: &Problems) {
+    for transport in [Transport::Udp, Transport::Tcp, Transport::Tls] {
+        let listens = transports.iter().any(|(it, _)| *it == transport);
+        if let (Some(port), false) = (section.advertised_port(transport), listens) {
+            let error = port.error(format!("nothing listens for {transport} here"));
+            problems.add(error.allowed(format!("with `{transport} = port` in {}", section.here.key)));
+        }
+    }
 }
 
 /// The transports of a realm: those that it names; else TLS if it has a certificate, else UDP and TCP.
