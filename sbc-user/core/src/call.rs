@@ -16,6 +16,7 @@ pub mod received;
 mod relay;
 pub mod response_map;
 pub mod setup;
+mod silence;
 pub mod state;
 mod teardown;
 mod update;
@@ -31,6 +32,7 @@ use crate::call::event::{Ask, LegEvent};
 use crate::call::gate::Gate;
 use crate::call::leg::{Acknowledged, Leg};
 use crate::call::media::CallMedia;
+use crate::call::silence::Silence;
 use crate::call::state::Phase;
 use crate::call::teardown::{Ending, Removal};
 use crate::call::update::Exchange;
@@ -87,6 +89,7 @@ pub struct Call {
     began: SystemTime,
     ringing: Option<SystemTime>,
     answered: Option<SystemTime>,
+    silence: Option<Silence>,
     ending: Option<Ending>,
     removal: Removal,
 }
@@ -258,6 +261,7 @@ impl Call {
                     self.on_leg(cx, side, event);
                 }
             }
+            CallTimer::Silence => self.observe(cx),
             CallTimer::Teardown => self.give_up_teardown(cx),
         }
     }

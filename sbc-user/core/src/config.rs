@@ -27,6 +27,17 @@ pub struct EngineConfig {
     pub routes: Vec<Route>,
     /// Most calls at once; one more is refused with 503.
     pub max_calls: usize,
+    /// How long an answered call may be silent.
+    pub media_timeouts: MediaTimeouts,
+}
+
+/// How long an answered call lives in which no stream carries RTP or RTCP in either direction. `None`: for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MediaTimeouts {
+    /// While some stream is agreed to flow both ways.
+    pub talking: Option<Duration>,
+    /// While none is: on hold, or one way from the start.
+    pub held: Option<Duration>,
 }
 
 /// A network: its name, how its media is addressed, and what it may learn of the others.

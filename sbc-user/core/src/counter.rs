@@ -78,6 +78,8 @@ counters! {
     CallNoAck = "call_no_ack",
     /// A call ended because a leg's connection was lost.
     CallConnectionLost = "call_connection_lost",
+    /// Calls ended because no stream of theirs carried anything for too long.
+    CallMediaTimeout = "call_media_timeout",
     /// A call ended because the answer could not be used.
     BadAnswer = "bad_answer",
     /// A 2xx that crossed our CANCEL: acknowledged and ended.

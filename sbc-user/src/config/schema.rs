@@ -39,6 +39,8 @@ pub(super) struct LimitsSection {
     pub(super) max_calls: Option<At<u32>>,
     pub(super) max_connections: Option<At<u32>>,
     pub(super) max_connections_per_source: Option<At<u32>>,
+    pub(super) media_timeout_seconds: Option<At<u32>>,
+    pub(super) media_hold_timeout_seconds: Option<At<u32>>,
 }
 
 /// `[public]`, `[private]` or one `[[realm]]`.
@@ -165,6 +167,8 @@ impl LimitsSection {
             max_calls: table.integer("max_calls", 1..=1_000_000),
             max_connections: table.integer("max_connections", 1..=1_000_000),
             max_connections_per_source: table.integer("max_connections_per_source", 1..=1_000_000),
+            media_timeout_seconds: table.integer("media_timeout_seconds", 0..=86_400),
+            media_hold_timeout_seconds: table.integer("media_hold_timeout_seconds", 0..=86_400),
         };
         table.finish();
         section

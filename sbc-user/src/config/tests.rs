@@ -440,6 +440,31 @@ fn what_is_possible_but_strange_is_a_warning() {
     assert!(report.to_string().contains("the media ports hold 4000 audio calls"), "{report}");
 }
 
+#[test]
+fn silence_ends_a_call_later_on_hold_or_never() {
+    let timeouts = |text: &str| {
+        let it = valid(&format!("{BOTH}[limits]\n{text}\n")).engine.media_timeouts;
+        [it.talking, it.held].map(|limit| limit.map(|limit| limit.as_secs()))
+    };
+    assert_eq!(timeouts(""), [Some(300), Some(7200)]);
+    assert_eq!(timeouts("media_timeout_seconds = 60\nmedia_hold_timeout_seconds = 90"), [Some(60), Some(90)]);
+    assert_eq!(timeouts("media_timeout_seconds = 10000"), [Some(10_000), Some(10_000)]);
+    assert_eq!(timeouts("media_timeout_seconds = 0"), [None, Some(7200)]);
+    assert_eq!(timeouts("media_hold_timeout_seconds = 0"), [Some(300), None]);
+}
+
+#[test]
+fn a_hold_that_ends_a_call_sooner_is_refused() {
+    let refused = |text: &str| parse(&format!("{BOTH}[limits]\n{text}\n")).unwrap_err().to_string();
+    let report = refused("media_timeout_seconds = 600\nmedia_hold_timeout_seconds = 60");
+    assert!(
+        report.contains("limits.media_hold_timeout_seconds: is shorter than `media_timeout_seconds` (600)"),
+        "{report}"
+    );
+    let report = refused("media_timeout_seconds = 86401");
+    assert!(report.contains("limits.media_timeout_seconds"), "{report}");
+}
+
 /// Texts near a right one: a piece replaced by what a tired operator, or nobody, would write.
 fn nearly_right() -> impl Strategy<Value = String> {
     let pieces = [

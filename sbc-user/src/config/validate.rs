@@ -9,13 +9,13 @@ use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sbc_core::config::{EngineConfig, Listener, MediaRealm, Realm};
+use sbc_core::config::{EngineConfig, Listener, MediaRealm, MediaTimeouts, Realm};
 use sbc_core::flow::Transport;
 use sbc_core::id::RealmId;
 
 use super::diagnostic::{Diagnostic, Problems};
 use super::host::{Host, HostAddress};
-use super::schema::{DaemonSection, File, Preset, RealmSection};
+use super::schema::{DaemonSection, File, LimitsSection, Preset, RealmSection};
 use super::table::At;
 use super::values::{self, pairs};
 use super::{Config, ConnectionLimits, DEFAULT_SOCKET, DaemonConfig, RealmShell, RecordTo, TlsFiles};
@@ -35,6 +35,11 @@ const MEDIA_PORTS: RangeInclusive<u16> = 20_000..=27_999;
 const MEDIA_DSCP: u8 = 46;
 const QUARANTINE: Duration = Duration::from_secs(30);
 const STOP_GRACE: Duration = Duration::from_secs(30);
+/// Long enough for a conference in which nobody speaks and whose phones suppress silence without sending RTCP; short
+/// enough that a call whose phones have vanished is not billed for long.
+const MEDIA_TIMEOUT_SECONDS: u32 = 300;
+/// A caller may wait in a queue, without music, for long.
+const MEDIA_HOLD_TIMEOUT_SECONDS: u32 = 7200;
 const MAX_CONNECTIONS: usize = 4096;
 const MAX_CONNECTIONS_PER_SOURCE: usize = 64;
 
@@ -93,6 +98,7 @@ pub(super) fn validate(file: &File, base_dir: &Path, host: &dyn Host, problems: 
         .max_connections_per_source
         .as_ref()
         .map_or(MAX_CONNECTIONS_PER_SOURCE.min(total), |at| at.value as usize);
+    let media_timeouts = media_timeouts(&file.limits, problems);
     let (realms, shells) = realms.into_iter().map(|draft| (draft.realm, draft.shell)).unzip();
     Some(Config {
         instance: file.instance.as_ref().map_or_else(|| "main".to_owned(), |at| at.value.clone()),
@@ -108,8 +114,26 @@ pub(super) fn validate(file: &File, base_dir: &Path, host: &dyn Host, problems: 
             trunks: peers.trunks,
             routes: peers.routes,
             max_calls,
+            media_timeouts,
         },
     })
+}
+
+/// A call must not end sooner because somebody put it on hold.
+fn media_timeouts(section: &LimitsSection, problems: &Problems) -> MediaTimeouts {
+    let talking = section.media_timeout_seconds.as_ref().map_or(MEDIA_TIMEOUT_SECONDS, |at| at.value);
+    let held = match &section.media_hold_timeout_seconds {
+        None => MEDIA_HOLD_TIMEOUT_SECONDS.max(talking),
+        Some(held) => {
+            if held.value != 0 && held.value < talking {
+                let message = format!("is shorter than `media_timeout_seconds` ({talking})");
+                problems.add(held.error(message).allowed(format!("0 (off) or {talking} to 86400")));
+            }
+            held.value
+        }
+    };
+    let limit = |seconds: u32| (seconds != 0).then(|| Duration::from_secs(seconds.into()));
+    MediaTimeouts { talking: limit(talking), held: limit(held) }
 }
 
 fn daemon(section: &DaemonSection, base_dir: &Path) -> DaemonConfig {

@@ -77,6 +77,7 @@ pub const CASES: &[Case] = &[
     ("a changed side learns again", cases::a_changed_side_learns_again),
     ("new ports replace the old ones", cases::new_ports_replace_the_old_ones),
     ("counters outlive an update", cases::counters_outlive_an_update),
+    ("an observation shows what was carried", cases::an_observation_shows_what_was_carried),
     ("remove may be repeated", cases::remove_may_be_repeated),
     ("a taken port leaves nothing of the plan", cases::a_taken_port_leaves_nothing_of_the_plan),
     ("a failed update leaves the old plan", cases::a_failed_update_leaves_the_old_plan),

@@ -77,6 +77,9 @@ impl Fake {
                 let (counters, _) = self.table.remove(call);
                 Ok(MediaDone { placements: Vec::new(), counters })
             }
+            MediaCommand::Observe(call) => {
+                Ok(MediaDone { placements: Vec::new(), counters: self.table.counters(call) })
+            }
         }
     }
 }

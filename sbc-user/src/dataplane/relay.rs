@@ -126,6 +126,9 @@ impl Dataplane for Relay {
         let result = match command {
             MediaCommand::Install(plan) => self.install(plan),
             MediaCommand::Remove(call) => Ok(self.remove(call)),
+            MediaCommand::Observe(call) => {
+                Ok(MediaDone { placements: Vec::new(), counters: self.counters(call) })
+            }
         };
         self.done.push_back(DataplaneEvent::Done { op, result });
     }

@@ -130,6 +130,10 @@ impl Xdp {
                 let counters = self.remove(now, call);
                 self.answer(op, Ok(MediaDone { placements: Vec::new(), counters }));
             }
+            MediaCommand::Observe(call) => {
+                let counters = self.counters(call);
+                self.answer(op, Ok(MediaDone { placements: Vec::new(), counters }));
+            }
         }
     }
 
@@ -219,11 +223,7 @@ impl Xdp {
 
 impl Dataplane for Xdp {
     fn apply(&mut self, now: Instant, op: OpId, command: MediaCommand) {
-        let call = match &command {
-            MediaCommand::Install(plan) => plan.call,
-            MediaCommand::Remove(call) => *call,
-        };
-        match self.waiting.get_mut(&call) {
+        match self.waiting.get_mut(&command.call()) {
             Some(waiting) => waiting.behind.push_back((op, command)),
             None => self.begin(now, op, command),
         }

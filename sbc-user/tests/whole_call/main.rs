@@ -9,6 +9,7 @@ use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use sbc_core::engine::Engine;
 use sbc_user::admin::Asker;
@@ -295,6 +296,30 @@ async fn a_call_from_tls_to_udp() {
     })
     .await;
     assert_one_record(&place, "caller");
+}
+
+/// The looks at the relay's counters and the engine's clock are the daemon's own, so the second is a real one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_falls_silent_ends_on_both_sides() {
+    let place = Place::new();
+    let config = place.config("udp = 5060", "[limits]\nmedia_timeout_seconds = 1");
+    let sbc = (place.outside(), 5060).into();
+    with_sbc(&config, async |controls| {
+        let caller = Peer::udp(place.caller(), sbc).await;
+        let mut up = establish(&place, caller, sbc).await;
+        let talking = Instant::now();
+        talk(&up).await;
+        for (peer, tag) in [(&mut up.caller, "caller"), (&mut up.pbx, "callee")] {
+            let bye = peer.expect("BYE ").await;
+            assert!(talking.elapsed() >= Duration::from_secs(1), "{:?}", talking.elapsed());
+            assert_eq!(bye.one("Reason"), "Q.850;cause=102;text=\"Media timeout\"");
+            peer.send(&bye.answer("200 OK", tag, &[], "")).await;
+        }
+        controls.stop().await;
+    })
+    .await;
+    assert_one_record(&place, "sbc");
+    assert_eq!(place.records()[0].cause, "Q.850;cause=102;text=\"Media timeout\"");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use sbc_core::command::{Command, EngineStatus, Reply};
 use sbc_core::config::{
-    EngineConfig, Listener, MediaRealm, MediaSourceRule, NextHop, Prefix, Realm, Route, Trunk,
+    EngineConfig, Listener, MediaRealm, MediaSourceRule, MediaTimeouts, NextHop, Prefix, Realm, Route, Trunk,
 };
 use sbc_core::engine::Engine;
 use sbc_core::flow::{Flow, Transport};
@@ -87,6 +87,7 @@ impl Bench {
                 Route { from: TrunkId(1), to: TrunkId(0) },
             ],
             max_calls: 4,
+            media_timeouts: MediaTimeouts::default(),
         };
         // Any instant will do as the origin.
         let now = Now { mono: Instant::now(), wall: SystemTime::UNIX_EPOCH };
@@ -176,6 +177,7 @@ impl Bench {
                 self.plans.remove(&call);
                 vec![]
             }
+            MediaCommand::Observe(_) => vec![],
         };
         Ok(MediaDone { placements, counters: vec![] })
     }

@@ -87,18 +87,21 @@ pub enum CallTimer {
     Unacknowledged(Side),
     /// A leg's connection is gone.
     Lost(Side),
+    /// Time to look whether any stream still carries something.
+    Silence,
     /// The teardown takes too long.
     Teardown,
 }
 
 impl CallTimer {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NoAnswer,
         Self::Unacknowledged(Side::Caller),
         Self::Unacknowledged(Side::Callee),
         Self::Lost(Side::Caller),
         Self::Lost(Side::Callee),
+        Self::Silence,
         Self::Teardown,
     ];
 }

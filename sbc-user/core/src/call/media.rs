@@ -22,10 +22,10 @@ use crate::media::plan::{MediaPlan, PeerMedia, SourcePolicy, StreamPlan, StreamS
 use crate::media::ports::{PortPair, PortPool};
 use crate::policy::admission::{Refusal, Saying};
 use crate::rng::Rng;
-use crate::sdp::Sdp;
 use crate::sdp::anchor::{self, Crypto, Stream, Survey, survey};
 use crate::sdp::offer_answer::{self, Action, Event, check_answer};
 use crate::sdp::origin::LocalOrigin;
+use crate::sdp::{Direction, Sdp};
 
 /// One side of the call's media.
 #[derive(Debug)]
@@ -158,6 +158,18 @@ impl CallMedia {
     #[must_use]
     pub const fn is_agreed(&self) -> bool {
         self.caller.agreed.is_some()
+    }
+
+    /// Whether no stream is agreed to flow both ways: on hold, or one way from the start.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        let two_way = |side: &MediaSide, mline: usize| {
+            let stream = side.agreed.as_ref().and_then(|survey| survey.streams.get(mline));
+            matches!(stream, Some(Stream::Relay { direction: Direction::SendRecv, .. }))
+        };
+        let mut carried =
+            (0..self.ports.len()).filter(|mline| matches!(self.ports.get(*mline), Some(Some(_))));
+        !carried.any(|mline| two_way(&self.caller, mline) && two_way(&self.callee, mline))
     }
 
     /// Takes an offer of `from`: ports for its new streams, the body for the side across, the plan for early media.

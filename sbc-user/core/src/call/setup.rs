@@ -80,6 +80,7 @@ impl Call {
             began: cx.now.wall,
             ringing: None,
             answered: None,
+            silence: None,
             ending: None,
             removal: Removal::NotAsked,
         })
@@ -110,7 +111,7 @@ impl Call {
     pub fn on_media<R: Rng>(&mut self, cx: &mut Context<'_, R>, op: crate::id::OpId, result: &MediaResult) {
         if self.gate.on_result(op, result) {
             self.proceed(cx);
-        } else {
+        } else if !self.on_observed(cx, op, result) {
             self.on_removed(cx, op, result);
         }
     }
@@ -281,6 +282,7 @@ impl Call {
         if accept {
             self.answered = Some(cx.now.wall);
             cx.effects.push(Effect::Answered);
+            self.begin_observing(cx);
         }
         accept
     }

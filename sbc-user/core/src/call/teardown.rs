@@ -125,6 +125,16 @@ impl Call {
         self.end(cx, ending, &farewell, &farewell);
     }
 
+    /// No stream has carried anything for too long: the peers are gone, or the network between.
+    pub(super) fn silent<R: Rng>(&mut self, cx: &mut Context<'_, R>) {
+        cx.effects.push(Effect::Count(Counter::CallMediaTimeout));
+        // Q.850: recovery on timer expiry.
+        let reason = "Q.850;cause=102;text=\"Media timeout\"";
+        let ending = Ending { by: EndedBy::Local, status: 408, cause: reason.to_owned() };
+        let farewell = Farewell::reason(reason);
+        self.end(cx, ending, &farewell, &farewell);
+    }
+
     pub(super) fn lost<R: Rng>(&mut self, cx: &mut Context<'_, R>, side: Side) {
         if self.ending.is_none() {
             cx.effects.push(Effect::Count(Counter::CallConnectionLost));
@@ -156,6 +166,7 @@ impl Call {
         let status = if self.answered.is_some() { 200 } else { ending.status };
         self.ending = Some(Ending { status, ..ending });
         cx.effects.push(Effect::Disarm(CallTimer::NoAnswer));
+        cx.effects.push(Effect::Disarm(CallTimer::Silence));
         cx.effects.push(Effect::Arm(CallTimer::Teardown, cx.now.mono + TEARDOWN_LIMIT));
         self.answer_what_waits(cx);
         self.caller.hang_up(cx, to_caller);

@@ -12,6 +12,19 @@ pub enum MediaCommand {
     Install(MediaPlan),
     /// Forget the call's plan. Correct to repeat and for a call that never had one.
     Remove(CallId),
+    /// Tell what was counted so far. Changes nothing; correct for a call that has no plan.
+    Observe(CallId),
+}
+
+impl MediaCommand {
+    /// The call that it is about.
+    #[must_use]
+    pub const fn call(&self) -> CallId {
+        match self {
+            Self::Install(plan) => plan.call,
+            Self::Remove(call) | Self::Observe(call) => *call,
+        }
+    }
 }
 
 /// The answer to a [`MediaCommand`].
@@ -20,9 +33,10 @@ pub type MediaResult = Result<MediaDone, MediaError>;
 /// What a successful command did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MediaDone {
-    /// For `Install`: what carries each stream of the plan, in the plan's order. Empty for `Remove`.
+    /// For `Install`: what carries each stream of the plan, in the plan's order. Else empty.
     pub placements: Vec<Placement>,
-    /// For `Remove`: the final counters of each stream that the plan had. Empty for `Install`.
+    /// For `Remove`: the final counters of each stream that the plan had. For `Observe`: those so far. Empty for
+    /// `Install`.
     pub counters: Vec<StreamCounters>,
 }
 
@@ -59,6 +73,14 @@ pub struct StreamCounters {
     pub from_callee: DirectionCounters,
 }
 
+impl StreamCounters {
+    /// Everything forwarded so far: RTP and RTCP, both ways, whatever carried it.
+    #[must_use]
+    pub const fn packets(&self) -> u64 {
+        self.from_caller.packets().wrapping_add(self.from_callee.packets())
+    }
+}
+
 /// Packets of one stream in one direction, counted where they are forwarded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DirectionCounters {
@@ -72,6 +94,12 @@ pub struct DirectionCounters {
     pub rtcp: u64,
     /// RTP packets that the sender's sequence numbers say are missing, as far as the carrier of the stream sees them.
     pub lost: Option<u64>,
+}
+
+impl DirectionCounters {
+    const fn packets(&self) -> u64 {
+        self.rtp_kernel.wrapping_add(self.rtp_relay).wrapping_add(self.rtcp)
+    }
 }
 
 /// Something the dataplane noticed by itself.

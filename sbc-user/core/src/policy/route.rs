@@ -39,7 +39,7 @@ pub fn route(config: &EngineConfig, from: TrunkId) -> Option<(TrunkId, NextHop)>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{MediaSourceRule, Prefix, Route, Trunk};
+    use crate::config::{MediaSourceRule, MediaTimeouts, Prefix, Route, Trunk};
     use crate::id::ListenerId;
 
     fn trunk(realm: u16, source: &str, len: u8, callable: bool) -> Trunk {
@@ -72,6 +72,7 @@ mod tests {
                 Route { from: TrunkId(2), to: TrunkId(0) },
             ],
             max_calls: 1,
+            media_timeouts: MediaTimeouts::default(),
         }
     }
 

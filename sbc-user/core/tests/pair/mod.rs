@@ -12,13 +12,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sbc_core::command::{CallView, Command, EngineStatus, Reply};
 use sbc_core::config::{
-    EngineConfig, Listener, MediaRealm, MediaSourceRule, NextHop, Prefix, Realm, Route, Trunk,
+    EngineConfig, Listener, MediaRealm, MediaSourceRule, MediaTimeouts, NextHop, Prefix, Realm, Route, Trunk,
 };
 use sbc_core::engine::Engine;
 use sbc_core::flow::{Flow, Transport};
 use sbc_core::id::{CallId, ConnId, ListenerId, OpId, RealmId, TrunkId};
 use sbc_core::media::command::{DirectionCounters, MediaCommand, MediaDone, MediaError, StreamCounters};
-use sbc_core::media::plan::{MediaPlan, Placement};
+use sbc_core::media::plan::{MediaPlan, Placement, StreamPlan};
 use sbc_core::record::CallRecord;
 use sbc_core::rng::SeededRng;
 use sbc_core::{Input, Now, Output};
@@ -61,6 +61,8 @@ pub struct Pair {
     pub installed: Vec<MediaPlan>,
     /// Operations under way, and when the dataplane will have done them.
     media_ops: Vec<(Instant, OpId, MediaCommand)>,
+    /// What every stream has carried so far.
+    pub carried: (DirectionCounters, DirectionCounters),
     pub records: Vec<CallRecord>,
     pub replies: Vec<Reply>,
     /// Every message that the engine sent to each side.
@@ -89,6 +91,7 @@ pub struct Setup {
     pub a_transport: Transport,
     pub b_transport: Transport,
     pub max_calls: usize,
+    pub media_timeouts: MediaTimeouts,
     pub ports: std::ops::RangeInclusive<u16>,
     pub hide: bool,
     pub learn_a: bool,
@@ -106,6 +109,7 @@ impl Default for Setup {
             a_transport: Transport::Udp,
             b_transport: Transport::Udp,
             max_calls: 100,
+            media_timeouts: MediaTimeouts::default(),
             ports: 20000..=20999,
             hide: true,
             learn_a: false,
@@ -161,6 +165,7 @@ fn config(setup: &Setup) -> EngineConfig {
         ],
         routes: vec![Route { from: TrunkId(0), to: TrunkId(1) }, Route { from: TrunkId(1), to: TrunkId(0) }],
         max_calls: setup.max_calls,
+        media_timeouts: setup.media_timeouts,
     }
 }
 
@@ -191,6 +196,10 @@ impl Pair {
             plans: BTreeMap::new(),
             installed: Vec::new(),
             media_ops: Vec::new(),
+            carried: (
+                DirectionCounters { rtp_kernel: 7, ..DirectionCounters::default() },
+                DirectionCounters { rtp_kernel: 9, ..DirectionCounters::default() },
+            ),
             records: Vec::new(),
             replies: Vec::new(),
             to_a: Vec::new(),
@@ -394,19 +403,25 @@ impl Pair {
                 }
             }
             MediaCommand::Remove(call) => {
-                let streams = self.plans.remove(&call).map_or(vec![], |plan| plan.streams);
-                let counters = streams
-                    .iter()
-                    .map(|stream| StreamCounters {
-                        mline: stream.mline,
-                        placement: Some(Placement::Kernel),
-                        from_caller: DirectionCounters { rtp_kernel: 7, ..DirectionCounters::default() },
-                        from_callee: DirectionCounters { rtp_kernel: 9, ..DirectionCounters::default() },
-                    })
-                    .collect();
+                let counters = self.counters(call);
+                self.plans.remove(&call);
                 Ok(MediaDone { placements: vec![], counters })
             }
+            MediaCommand::Observe(call) => {
+                Ok(MediaDone { placements: vec![], counters: self.counters(call) })
+            }
         }
+    }
+
+    fn counters(&self, call: CallId) -> Vec<StreamCounters> {
+        let streams = self.plans.get(&call).map_or(&[][..], |plan| &plan.streams);
+        let counters = |stream: &StreamPlan| StreamCounters {
+            mline: stream.mline,
+            placement: Some(Placement::Kernel),
+            from_caller: self.carried.0,
+            from_callee: self.carried.1,
+        };
+        streams.iter().map(counters).collect()
     }
 
     /// A description that leaves promises ports: they must be in force (R-RTP-3, and no 200 without media).

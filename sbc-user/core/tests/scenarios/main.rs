@@ -13,6 +13,7 @@ mod races;
 mod refusals;
 mod requests;
 mod setup;
+mod silence;
 mod streams;
 mod topology;
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use sbc_core::config::{
-    EngineConfig, Listener, MediaRealm, MediaSourceRule, NextHop, Prefix, Realm, Route, Trunk,
+    EngineConfig, Listener, MediaRealm, MediaSourceRule, MediaTimeouts, NextHop, Prefix, Realm, Route, Trunk,
 };
 use sbc_core::engine::Engine;
 use sbc_core::flow::{Flow, Transport};
@@ -73,6 +73,7 @@ pub(crate) fn engine(bytes: &[u8]) -> Passage {
         trunks: vec![carrier, pbx],
         routes: vec![Route { from: TrunkId(0), to: TrunkId(1) }],
         max_calls: 10,
+        media_timeouts: MediaTimeouts::default(),
     };
     // Any instant will do: nothing here waits.
     let now = Now { mono: Instant::now(), wall: SystemTime::UNIX_EPOCH };
@@ -93,7 +94,7 @@ pub(crate) fn engine(bytes: &[u8]) -> Passage {
             Output::Media { op, command } => {
                 let placements = match command {
                     MediaCommand::Install(plan) => vec![Placement::Kernel; plan.streams.len()],
-                    MediaCommand::Remove(_) => vec![],
+                    MediaCommand::Remove(_) | MediaCommand::Observe(_) => vec![],
                 };
                 let result = Ok(MediaDone { placements, counters: vec![] });
                 engine.handle_input(now, Input::MediaDone { op, result });

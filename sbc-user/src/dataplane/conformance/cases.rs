@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use sbc_common::counter::Counter;
 use sbc_core::id::CallId;
-use sbc_core::media::command::{MediaCommand, MediaDone, MediaError};
+use sbc_core::media::command::{MediaCommand, MediaDone, MediaError, StreamCounters};
 use sbc_core::media::plan::PeerMedia;
 
 use super::Wire;
@@ -250,6 +250,41 @@ pub(super) fn counters_outlive_an_update(wire: &mut dyn Wire) {
     bench.install(&plan);
     bench.passes(bench.caller(), up(bench.caller_local(), 20), bench.callee_local(), moved);
     assert_eq!(bench.counted(CALL), [[(3, 3 * RTP_BYTES as u64, 0), (0, 0, 0)]]);
+}
+
+/// The engine takes a call for silent by these numbers, so each kind of packet must move them, and nothing else.
+pub(super) fn an_observation_shows_what_was_carried(wire: &mut dyn Wire) {
+    let mut bench = Bench::new(wire);
+    assert_eq!(bench.command(MediaCommand::Observe(CALL)), Ok(MediaDone::default()), "no plan, no streams");
+    bench.install(&bench.plan(CALL, 2));
+    let observe = |bench: &mut Bench<'_>| -> Vec<u64> {
+        let done = bench.command(MediaCommand::Observe(CALL)).expect("a call can be observed");
+        assert_eq!(done.placements, []);
+        assert_eq!(done.counters, bench.wire.dataplane().counters(CALL));
+        done.counters.iter().map(StreamCounters::packets).collect()
+    };
+    assert_eq!(observe(&mut bench), [0, 0]);
+    assert_eq!(observe(&mut bench), [0, 0], "to look is not to speak");
+    bench.passes(bench.caller(), bench.caller_local(), bench.callee_local(), bench.callee());
+    assert_eq!(observe(&mut bench), [1, 0], "RTP of the caller");
+    bench.passes(
+        bench.callee_rtcp(),
+        up(bench.callee_local(), 1),
+        up(bench.caller_local(), 1),
+        up(bench.caller(), 1),
+    );
+    assert_eq!(observe(&mut bench), [2, 0], "RTCP of the callee");
+    bench.stops(SocketAddr::new(bench.at.stranger, CALLER), bench.caller_local());
+    assert_eq!(observe(&mut bench), [2, 0], "a stranger keeps no call alive");
+    let second = |address| up(address, NEXT);
+    bench.passes(
+        second(bench.callee()),
+        second(bench.callee_local()),
+        second(bench.caller_local()),
+        second(bench.caller()),
+    );
+    assert_eq!(observe(&mut bench), [2, 1], "another stream");
+    bench.passes(bench.caller(), bench.caller_local(), bench.callee_local(), bench.callee());
 }
 
 pub(super) fn remove_may_be_repeated(wire: &mut dyn Wire) {

@@ -143,6 +143,10 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
                 self.kernel_step(now, plan.call);
             }
             MediaCommand::Remove(call) => self.remove(now, call, op),
+            MediaCommand::Observe(call) => {
+                let counters = self.counters(call);
+                self.answer(now, call, op, Ok(MediaDone { placements: Vec::new(), counters }));
+            }
         }
     }
 
@@ -321,11 +325,7 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
 
 impl<K: Kernel, R: Dataplane> Dataplane for Choice<K, R> {
     fn apply(&mut self, now: Instant, op: OpId, command: MediaCommand) {
-        let id = match &command {
-            MediaCommand::Install(plan) => plan.call,
-            MediaCommand::Remove(call) => *call,
-        };
-        match self.calls.get_mut(&id) {
+        match self.calls.get_mut(&command.call()) {
             Some(call) if call.task.is_some() => call.queue.push_back((op, command)),
             Some(_) | None => self.begin(now, op, command),
         }
