@@ -8,6 +8,8 @@ mod routes;
 pub mod server;
 
 use sbc_core::command::{CallView, Command, EngineStatus};
+use sbc_core::config::Prefix;
+use sbc_core::guard::{Denied, ListRefusal};
 use sbc_core::media::command::StreamCounters;
 use tokio::sync::{mpsc, oneshot};
 
@@ -40,6 +42,12 @@ pub enum Answer {
         /// Calls up at that moment.
         calls: usize,
     },
+    /// To `Denied`: each with the packets that were dropped because of it.
+    Denied(Vec<(Denied, u64)>),
+    /// To `List`.
+    Listed(Vec<Prefix>),
+    /// To an order about the guard's lists.
+    Changed(Result<usize, ListRefusal>),
 }
 
 /// Figures of the shell around the engine.

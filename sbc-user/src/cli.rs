@@ -4,6 +4,7 @@
 mod calls;
 pub mod check;
 mod doctor;
+mod guard;
 mod status;
 
 use std::io::{self, Write as _};
@@ -27,6 +28,8 @@ use crate::config::{DEFAULT_PATH, DEFAULT_SOCKET};
   sbcctl status                    is it serving? how many calls, what was dropped and why
   sbcctl calls                     who talks to whom, and what carries their media
   sbcctl calls --json | jq .       the same for a script
+  sbcctl deny list                 who was shut out, why, until when
+  sbcctl allow add 203.0.113.0/24  a source that no limit shall hold
   sbcctl check /etc/sbc/sbc.toml   before a restart: every error with its line
   sbcctl doctor                    what on this host breaks or slows XDP, and the command that mends it
 
@@ -73,6 +76,28 @@ enum Command {
     /// "media kernel" means that XDP forwards that interface's RTP; "media relay" that the daemon itself does, with
     /// the reason. Counters that are zero are not shown; --json has all.
     Status,
+    /// Show or change who is denied: sources that sent more than the guard lets through.
+    ///
+    /// A denial over "udp" leaves TCP and TLS alone: the source of a datagram may be forged. Packets are those that the
+    /// kernel dropped.
+    Deny {
+        #[command(subcommand)]
+        action: guard::DenyAction,
+    },
+    /// Show or change the allow list: sources that no limit holds. Configured peers need not be on it.
+    ///
+    /// Changes last as long as the daemon runs; what is to stay stands in `[guard] allow` of the configuration.
+    Allow {
+        #[command(subcommand)]
+        action: guard::ListAction,
+    },
+    /// Show or change the block list: sources from which nothing is taken, not even from a configured peer.
+    ///
+    /// Changes last as long as the daemon runs; what is to stay stands in `[guard] block` of the configuration.
+    Block {
+        #[command(subcommand)]
+        action: guard::ListAction,
+    },
     /// Show the calls that are up: state, both sides, and what carries each media stream.
     ///
     /// Packets are counted where they are forwarded: "->" from the caller to the called side, "<-" back.
@@ -86,6 +111,9 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         Command::Check { file, elsewhere } => check::run(file, *elsewhere, arguments.json),
         Command::Doctor { config, all } => Ok(doctor::run(config, *all, arguments.json)),
         Command::Status => status::run(&arguments.socket, arguments.json),
+        Command::Deny { action } => guard::deny(&arguments.socket, action, arguments.json),
+        Command::Allow { action } => guard::allow(&arguments.socket, action, arguments.json),
+        Command::Block { action } => guard::block(&arguments.socket, action, arguments.json),
         Command::Calls => calls::run(&arguments.socket, arguments.json),
     };
     match done {
@@ -98,6 +126,16 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Asks the daemon for a change of a resource.
+fn order<T: serde::de::DeserializeOwned>(
+    socket: &std::path::Path,
+    method: hyper::Method,
+    resource: &str,
+) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(crate::admin::client::order(socket, method, resource))
 }
 
 /// Asks the daemon for a resource.

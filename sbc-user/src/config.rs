@@ -14,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sbc_core::config::{EngineConfig, NextHop};
+use sbc_core::config::{EngineConfig, NextHop, Prefix};
 
 pub use diagnostic::{Diagnostic, Report, Severity};
 pub use host::{Host, HostAddress, OtherHost, ThisHost};
@@ -156,6 +156,14 @@ impl Config {
             Some(_) | None => Err(report),
         }
     }
+}
+
+/// An address or prefix that an operator gives, with the same rules as in the file.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_prefix(text: &str) -> Result<Prefix, String> {
+    values::prefix(text).map_err(|refusal| refusal.message)
 }
 
 #[cfg(test)]

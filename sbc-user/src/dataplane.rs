@@ -12,6 +12,7 @@ pub mod xdp;
 
 use std::time::Instant;
 
+use sbc_core::guard::{GuardCommand, GuardEvent, Source};
 use sbc_core::id::{CallId, OpId};
 use sbc_core::media::command::{MediaCommand, MediaEvent, MediaResult, StreamCounters};
 
@@ -39,6 +40,14 @@ pub trait Dataplane {
     /// Counters of a call's streams so far, in the plan's order; empty if it has no plan here.
     fn counters(&self, call: CallId) -> Vec<StreamCounters>;
 
+    /// Carry out a command of the guard. One that has no guard of its own does nothing: the engine's holds.
+    fn guard(&mut self, _command: &GuardCommand) {}
+
+    /// Packets dropped so far because their source is denied.
+    fn denied_packets(&self, _source: Source) -> u64 {
+        0
+    }
+
     /// The calls that have a plan here.
     fn snapshot(&self) -> Vec<CallId>;
 }
@@ -55,4 +64,6 @@ pub enum DataplaneEvent {
     },
     /// Something it noticed.
     Media(MediaEvent),
+    /// Something its guard noticed.
+    Guard(GuardEvent),
 }

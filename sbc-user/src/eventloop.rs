@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use sbc_core::command::{CallView, Command, Reply};
 use sbc_core::engine::Engine;
+use sbc_core::guard::Denied;
 use sbc_core::id::OpId;
 use sbc_core::{Input, Output};
 use tokio::sync::{mpsc, oneshot};
@@ -244,6 +245,7 @@ impl<D: Dataplane> EventLoop<D> {
                 let input = match event {
                     DataplaneEvent::Done { op, result } => Input::MediaDone { op, result },
                     DataplaneEvent::Media(event) => Input::Media(event),
+                    DataplaneEvent::Guard(event) => Input::Guard(event),
                 };
                 self.engine.handle_input(now(), input);
             } else {
@@ -257,6 +259,7 @@ impl<D: Dataplane> EventLoop<D> {
             Output::Send { op, flow, bytes } => self.transports.send(op, flow, bytes),
             Output::Close { conn } => self.transports.close(conn),
             Output::Media { op, command } => self.dataplane.apply(Instant::now(), op, command),
+            Output::Guard(command) => self.dataplane.guard(&command),
             Output::Record(record) => self.records.record(&record),
             Output::Reply { op, reply } => self.reply(op, reply),
         }
@@ -269,6 +272,9 @@ impl<D: Dataplane> EventLoop<D> {
                     Reply::Status(engine) => Answer::Status { engine, shell: self.shell_status() },
                     Reply::Calls(calls) => Answer::Calls(self.with_counters(calls)),
                     Reply::Accepted { calls } => Answer::Accepted { calls },
+                    Reply::Denied(denied) => Answer::Denied(self.with_packets(denied)),
+                    Reply::Listed(prefixes) => Answer::Listed(prefixes),
+                    Reply::Changed(changed) => Answer::Changed(changed),
                 };
                 // An operator who has gone away needs no answer.
                 let _ = asker.send(answer);
@@ -278,6 +284,7 @@ impl<D: Dataplane> EventLoop<D> {
                     Reply::Status(status) => status.calls,
                     Reply::Calls(calls) => calls.len(),
                     Reply::Accepted { calls } => calls,
+                    Reply::Denied(_) | Reply::Listed(_) | Reply::Changed(_) => return,
                 };
                 if calls == 0 && self.life != Life::Serving {
                     self.life = Life::Over;
@@ -294,6 +301,11 @@ impl<D: Dataplane> EventLoop<D> {
             transport: self.transports.counters().list(),
             dataplane: (self.outcomes)(&self.dataplane),
         }
+    }
+
+    fn with_packets(&self, denied: Vec<Denied>) -> Vec<(Denied, u64)> {
+        let counted = |denied: Denied| (denied, self.dataplane.denied_packets(denied.source));
+        denied.into_iter().map(counted).collect()
     }
 
     fn with_counters(

@@ -160,6 +160,7 @@ impl Border {
                         answer = Some(result);
                     }
                     DataplaneEvent::Media(event) => border.heard.push(event),
+                    DataplaneEvent::Guard(event) => panic!("nobody floods: {event:?}"),
                 }
             }
             answer.is_some()
@@ -197,6 +198,7 @@ impl Border {
             while let Some(event) = border.planes.poll_event() {
                 match event {
                     DataplaneEvent::Media(event) => border.heard.push(event),
+                    DataplaneEvent::Guard(event) => panic!("nobody floods: {event:?}"),
                     DataplaneEvent::Done { op, .. } => panic!("{op} was not asked"),
                 }
             }

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
+use crate::config::Prefix;
 use crate::flow::Transport;
+use crate::guard::{Denied, ListKind, ListRefusal, Source};
 use crate::id::CallId;
 use crate::media::plan::{MediaPlan, Placement};
 
@@ -18,6 +20,25 @@ pub enum Command {
     Drain,
     /// End every call now: BYE or CANCEL to both sides, media removed, records written.
     HangUpAll,
+    /// About the guard's lists.
+    Guard(GuardOrder),
+}
+
+/// A question or order about the guard's lists. What is changed so lasts as long as the daemon runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardOrder {
+    /// Who is denied?
+    Denied,
+    /// Take from this source again.
+    Undeny(Source),
+    /// Take from everybody again who is denied.
+    UndenyAll,
+    /// Who is on the list?
+    List(ListKind),
+    /// Put these sources on the list.
+    Add(ListKind, Prefix),
+    /// Take these sources off the list.
+    Remove(ListKind, Prefix),
 }
 
 /// The answer to a [`Command`].
@@ -32,6 +53,12 @@ pub enum Reply {
         /// Calls up at that moment.
         calls: usize,
     },
+    /// To `Denied`: the one denied first before the others.
+    Denied(Vec<Denied>),
+    /// To `List`: in the order in which they were added.
+    Listed(Vec<Prefix>),
+    /// To an order about the guard's lists: how many entries it concerned, or why it was not carried out.
+    Changed(Result<usize, ListRefusal>),
 }
 
 /// Figures of the engine.

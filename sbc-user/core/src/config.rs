@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::flow::Transport;
+use crate::guard::GuardPolicy;
 use crate::id::{ListenerId, RealmId, TrunkId};
 
 /// The engine's configuration.
@@ -27,6 +28,8 @@ pub struct EngineConfig {
     pub routes: Vec<Route>,
     /// Most calls at once; one more is refused with 503.
     pub max_calls: usize,
+    /// How floods are held off, and who is on the operator's lists.
+    pub guard: GuardPolicy,
     /// How long an answered call may be silent.
     pub media_timeouts: MediaTimeouts,
 }

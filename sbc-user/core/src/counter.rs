@@ -24,6 +24,16 @@ macro_rules! counters {
 counters! {
     /// A datagram or message from a source that is no trunk in that realm: no answer.
     UnknownSource = "unknown_source",
+    /// A message or connection from the operator's block list: no answer.
+    GuardBlocked = "guard_blocked",
+    /// A message or connection from a source that is denied: no answer.
+    GuardDenied = "guard_denied",
+    /// A message or connection from a source that is not known, at the level of the allow list: no answer.
+    GuardNotAllowed = "guard_not_allowed",
+    /// A message over its source's limit of requests: no answer.
+    GuardOverLimit = "guard_over_limit",
+    /// A connection closed because its source was denied or blocked.
+    GuardClosed = "guard_closed",
     /// What arrived is not SIP, or so broken that it cannot be answered.
     Unparseable = "unparseable",
     /// A request answered with 400 or another status that says what is wrong with it.

@@ -4,6 +4,7 @@
 //! is decided in `sip`, `txn`, `dialog` and `call`; here is only who gets it. Requests that open no call are answered
 //! in `engine/requests`, bytes are cut into messages in `engine/streams`.
 
+mod guarding;
 mod requests;
 mod streams;
 
@@ -20,6 +21,7 @@ use crate::config::{EngineConfig, MediaSourceRule};
 use crate::counter::{Counter, Counters};
 use crate::engine::streams::{Fed, Streams};
 use crate::flow::Flow;
+use crate::guard::Guard;
 use crate::id::{CallId, ConnId, OpId, TrunkId};
 use crate::identity::Origin;
 use crate::input::Input;
@@ -48,6 +50,7 @@ pub struct Engine<R: Rng> {
     origin: Origin,
     streams: Streams,
     txns: Transactions,
+    guard: Guard,
     calls: BTreeMap<CallId, Call>,
     /// Which leg has which tag of ours.
     tags: HashMap<Box<str>, (CallId, Side)>,
@@ -77,6 +80,7 @@ impl<R: Rng> Engine<R> {
     /// An engine with nothing in it. The configuration was validated by whoever built it.
     #[must_use]
     pub fn new(config: EngineConfig, rng: R, _now: Now) -> Self {
+        let guard = Guard::new(&config);
         let pools =
             config.realms.iter().map(|realm| PortPool::new(&realm.media.ports, realm.media.quarantine));
         Self {
@@ -103,7 +107,8 @@ impl<R: Rng> Engine<R> {
             answered: 0,
             failed: 0,
             counters: Counters::default(),
-            outputs: VecDeque::new(),
+            outputs: VecDeque::from([Output::Guard(guard.setup())]),
+            guard,
         }
     }
 
@@ -122,6 +127,7 @@ impl<R: Rng> Engine<R> {
             Input::Media(MediaEvent::Latched { call, mline, source, .. }) => {
                 tracing::trace!(%call, mline, %source, "media source learned");
             }
+            Input::Guard(event) => self.on_guard_event(now, event),
             Input::Command { op, command } => self.on_command(now, op, &command),
             Input::Timeout => self.on_timeout(now),
         }
@@ -136,7 +142,10 @@ impl<R: Rng> Engine<R> {
     /// When [`Input::Timeout`] is to be given next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.txns.poll_timeout(), self.timers.poll_timeout()].into_iter().flatten().min()
+        [self.txns.poll_timeout(), self.timers.poll_timeout(), self.guard.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     // --- bytes ---
@@ -149,6 +158,10 @@ impl<R: Rng> Engine<R> {
     }
 
     fn on_stream_opened(&mut self, flow: Flow) {
+        if !self.admits_connection(flow) {
+            self.outputs.extend(flow.conn.map(|conn| Output::Close { conn }));
+            return;
+        }
         if let Some(refused) = self.streams.open(flow) {
             self.counters.count(Counter::TooManyConnections);
             self.outputs.push_back(Output::Close { conn: refused });
@@ -200,6 +213,9 @@ impl<R: Rng> Engine<R> {
     }
 
     fn on_message(&mut self, now: Now, flow: Flow, bytes: Bytes) {
+        if !self.admits_message(now, flow) {
+            return;
+        }
         // Before anything is read of it: a stranger learns nothing, not even that somebody listens.
         let Some(peer) = self.peer_of(flow) else {
             return self.counters.count(Counter::UnknownSource);
@@ -306,6 +322,7 @@ impl<R: Rng> Engine<R> {
     }
 
     fn on_timeout(&mut self, now: Now) {
+        self.end_denials(now);
         self.txns.timeout(now.mono);
         self.drain_transactions(now);
         while let Some((_, (id, timer))) = self.timers.expire(now.mono) {
@@ -335,6 +352,7 @@ impl<R: Rng> Engine<R> {
                 }
                 Reply::Accepted { calls }
             }
+            Command::Guard(order) => self.on_guard_order(now, order),
         };
         self.outputs.push_back(Output::Reply { op, reply });
     }

@@ -2,6 +2,7 @@
 
 use crate::command::Command;
 use crate::flow::Flow;
+use crate::guard::GuardEvent;
 use crate::id::{ConnId, OpId};
 use crate::media::command::{MediaEvent, MediaResult};
 
@@ -46,6 +47,8 @@ pub enum Input<'a> {
     },
     /// The dataplane noticed something.
     Media(MediaEvent),
+    /// The dataplane's guard noticed something.
+    Guard(GuardEvent),
     /// The operator asks; answered by an [`Output::Reply`](crate::Output::Reply) with the same operation.
     Command {
         /// Chosen by the asker.

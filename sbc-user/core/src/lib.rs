@@ -12,6 +12,7 @@ pub mod counter;
 pub mod dialog;
 pub mod engine;
 pub mod flow;
+pub mod guard;
 pub mod id;
 pub mod identity;
 pub mod input;

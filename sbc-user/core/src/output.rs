@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::command::Reply;
 use crate::flow::Flow;
+use crate::guard::GuardCommand;
 use crate::id::{ConnId, OpId};
 use crate::media::command::MediaCommand;
 use crate::record::CallRecord;
@@ -32,6 +33,8 @@ pub enum Output {
         /// The command.
         command: MediaCommand,
     },
+    /// Command the dataplane's guard. Nothing is answered.
+    Guard(GuardCommand),
     /// A call ended: keep its record.
     Record(Box<CallRecord>),
     /// Answer to a [`Command`](crate::command::Command).

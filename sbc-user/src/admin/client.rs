@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::Request;
 use hyper::client::conn::http1;
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -24,18 +24,27 @@ const MAX_ANSWER: usize = 256 * 1024 * 1024;
 /// # Errors
 /// Nobody listens, the socket is not ours to open, no answer, or not the expected one; in words for an operator.
 pub async fn get<T: DeserializeOwned>(socket: &Path, resource: &str) -> anyhow::Result<T> {
-    match tokio::time::timeout(PATIENCE, request(socket, resource)).await {
+    order(socket, Method::GET, resource).await
+}
+
+/// Asks for one resource, or for a change of it.
+///
+/// # Errors
+/// As [`get`].
+pub async fn order<T: DeserializeOwned>(socket: &Path, method: Method, resource: &str) -> anyhow::Result<T> {
+    match tokio::time::timeout(PATIENCE, request(socket, method, resource)).await {
         Ok(answer) => answer,
         Err(_) => bail!("the daemon on {} does not answer", socket.display()),
     }
 }
 
-async fn request<T: DeserializeOwned>(socket: &Path, resource: &str) -> anyhow::Result<T> {
+async fn request<T: DeserializeOwned>(socket: &Path, method: Method, resource: &str) -> anyhow::Result<T> {
     let stream = UnixStream::connect(socket).await.with_context(|| {
         format!("cannot reach sbcd on {} (is it running? are you root or in group sbc?)", socket.display())
     })?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(resource).header("host", "sbcd").body(Empty::<Bytes>::new())?;
+    let request =
+        Request::builder().method(method).uri(resource).header("host", "sbcd").body(Empty::<Bytes>::new())?;
     let exchange = async {
         let answer = sender.send_request(request).await.context("the daemon closed the connection")?;
         let status = answer.status();

@@ -1,12 +1,13 @@
 //! What can be asked: one file for each subject.
 
 mod calls;
+mod guard;
 mod status;
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::get;
+use axum::routing::{delete, get, put};
 
 use super::Asker;
 use super::dto::{Facts, Failure, SCHEMA};
@@ -22,6 +23,12 @@ pub(super) fn router(facts: Facts, asker: Asker) -> Router {
     Router::new()
         .route("/v1/status", get(status::get))
         .route("/v1/calls", get(calls::get))
+        .route("/v1/deny", get(guard::denied).delete(guard::undeny_all))
+        .route("/v1/deny/{*source}", delete(guard::undeny))
+        .route("/v1/allow", get(guard::allowed))
+        .route("/v1/allow/{*prefix}", put(guard::allow).delete(guard::disallow))
+        .route("/v1/block", get(guard::blocked))
+        .route("/v1/block/{*prefix}", put(guard::block).delete(guard::unblock))
         .fallback(|| async { failure(StatusCode::NOT_FOUND, "there is no such resource") })
         .with_state(Context { facts: std::sync::Arc::new(facts), asker })
 }

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use sbc_core::command::{CallState, LegView};
+use hyper::Method;
+use sbc_core::command::{CallState, GuardOrder, LegView};
 use sbc_core::flow::Transport;
+use sbc_core::guard::{DenyReason, DenyScope, ListKind, Source};
 use sbc_core::id::{CallId, RealmId};
 use sbc_core::media::command::DirectionCounters;
 use sbc_core::media::plan::{MediaPlan, PeerMedia, Placement, SourcePolicy, StreamPlan, StreamSide};
@@ -99,6 +101,30 @@ pub(crate) fn call() -> (CallView, Vec<StreamCounters>) {
     (view, vec![counters])
 }
 
+fn guard_answer(order: GuardOrder) -> Answer {
+    let source = |text: &str| Source::of(text.parse().unwrap());
+    let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let denied =
+        |text, scope, until| Denied { source: source(text), reason: DenyReason::Flood, scope, since, until };
+    match order {
+        GuardOrder::Denied => Answer::Denied(vec![
+            (denied("203.0.113.5", DenyScope::Udp, Some(since + Duration::from_secs(3600))), 77),
+            (denied("2001:db8:7::9", DenyScope::All, None), 0),
+        ]),
+        GuardOrder::Undeny(wanted) => Answer::Changed(Ok(usize::from(wanted == source("2001:db8:7::1")))),
+        GuardOrder::UndenyAll => Answer::Changed(Ok(2)),
+        GuardOrder::List(_) => Answer::Listed(vec![
+            Prefix { addr: [192, 0, 2, 0].into(), len: 24 },
+            Prefix { addr: [203, 0, 113, 9].into(), len: 32 },
+        ]),
+        GuardOrder::Add(ListKind::Allow, _) => Answer::Changed(Err(ListRefusal::Full { max: 100 })),
+        GuardOrder::Remove(ListKind::Allow, _) => Answer::Changed(Err(ListRefusal::Absent)),
+        GuardOrder::Add(ListKind::Block, _) | GuardOrder::Remove(ListKind::Block, _) => {
+            Answer::Changed(Ok(1))
+        }
+    }
+}
+
 /// Answers questions like the event loop, until nobody can ask any more.
 fn answer(mut questions: mpsc::Receiver<Question>) {
     tokio::spawn(async move {
@@ -119,6 +145,7 @@ fn answer(mut questions: mpsc::Receiver<Question>) {
                 },
                 Command::Calls => Answer::Calls(vec![call()]),
                 Command::Drain | Command::HangUpAll => Answer::Accepted { calls: 3 },
+                Command::Guard(order) => guard_answer(order),
             };
             let _ = question.answer.send(answer);
         }
@@ -198,4 +225,45 @@ async fn nobody_there_is_explained() {
     let place = Place::new();
     let error = client::get::<Status>(&place.socket(), "/v1/status").await.unwrap_err();
     assert!(error.to_string().contains("is it running?"), "{error}");
+}
+
+#[tokio::test]
+async fn the_guards_lists_are_read_and_changed_over_the_socket() {
+    let place = Place::new();
+    let (asker, questions) = Asker::new();
+    answer(questions);
+    let server = Server::start(&place.socket(), facts(), asker).unwrap();
+    let socket = place.socket();
+    let denied: dto::DenyList = client::get(&socket, "/v1/deny").await.unwrap();
+    assert_eq!(
+        serde_json::to_value(&denied.denied).unwrap(),
+        serde_json::json!([
+            { "source": "203.0.113.5", "reason": "flood", "scope": "udp", "since": "2023-11-14T22:13:20.000Z",
+              "until": "2023-11-14T23:13:20.000Z", "packets": 77 },
+            { "source": "2001:db8:7::/64", "reason": "flood", "scope": "all", "since": "2023-11-14T22:13:20.000Z",
+              "until": null, "packets": 0 },
+        ])
+    );
+    let listed: dto::Prefixes = client::get(&socket, "/v1/block").await.unwrap();
+    assert_eq!(listed.prefixes, ["192.0.2.0/24", "203.0.113.9"]);
+    for (method, resource, expected) in [
+        (Method::DELETE, "/v1/deny", Ok(2)),
+        (Method::DELETE, "/v1/deny/2001:db8:7::/64", Ok(1)),
+        (Method::DELETE, "/v1/deny/203.0.113.6", Err("203.0.113.6 is not denied")),
+        (
+            Method::DELETE,
+            "/v1/deny/everybody",
+            Err("\"everybody\" is neither an IPv4 address nor an IPv6 address or /64"),
+        ),
+        (Method::PUT, "/v1/block/192.0.2.0/24", Ok(1)),
+        (Method::DELETE, "/v1/block/192.0.2.0/24", Ok(1)),
+        (Method::PUT, "/v1/allow/192.0.2.7", Err("192.0.2.7: the list is full: it holds 100 at most")),
+        (Method::DELETE, "/v1/allow/192.0.2.7", Err("192.0.2.7: it is not on the list")),
+        (Method::PUT, "/v1/allow/0.0.0.0/0", Err("0.0.0.0/0 would admit everybody")),
+    ] {
+        let changed = client::order::<dto::Changed>(&socket, method.clone(), resource).await;
+        let told = changed.map(|changed| changed.changed).map_err(|error| error.to_string());
+        assert_eq!(told, expected.map_err(ToOwned::to_owned), "{method} {resource}");
+    }
+    server.stop().await;
 }

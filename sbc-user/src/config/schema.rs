@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use sbc_core::config::{MediaSourceRule, Prefix};
 use sbc_core::flow::Transport;
+use sbc_core::guard::Level;
 
 use super::diagnostic::Problems;
 use super::table::{At, Refusal, TableReader, parse};
-use super::values::{self, NextHopText};
+use super::values::{self, NextHopText, Retention};
 
 /// A file as written.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub(super) struct File {
     pub(super) node: Option<At<u32>>,
     pub(super) daemon: DaemonSection,
     pub(super) limits: LimitsSection,
+    pub(super) guard: GuardSection,
     pub(super) realms: Vec<RealmSection>,
     pub(super) trunks: Vec<TrunkSection>,
     pub(super) routes: Vec<RouteSection>,
@@ -41,6 +43,25 @@ pub(super) struct LimitsSection {
     pub(super) max_connections_per_source: Option<At<u32>>,
     pub(super) media_timeout_seconds: Option<At<u32>>,
     pub(super) media_hold_timeout_seconds: Option<At<u32>>,
+}
+
+/// `[guard]`.
+#[derive(Debug, Default)]
+pub(super) struct GuardSection {
+    pub(super) level: Option<At<Level>>,
+    pub(super) dos_threshold: Option<At<u32>>,
+    pub(super) dos_window_seconds: Option<At<u32>>,
+    pub(super) connections: Option<At<u32>>,
+    pub(super) segments: Option<At<u32>>,
+    pub(super) ddos_threshold: Option<At<u32>>,
+    pub(super) ddos_window_seconds: Option<At<u32>>,
+    pub(super) fragments: Option<At<u32>>,
+    pub(super) retention: Option<At<Retention>>,
+    pub(super) deny_max: Option<At<u32>>,
+    pub(super) allow: Vec<At<Prefix>>,
+    pub(super) allow_max: Option<At<u32>>,
+    pub(super) block: Vec<At<Prefix>>,
+    pub(super) block_max: Option<At<u32>>,
 }
 
 /// `[public]`, `[private]` or one `[[realm]]`.
@@ -130,6 +151,7 @@ impl File {
             node: root.integer("node", 0..=u32::from(u16::MAX)),
             daemon: root.table("daemon").map(DaemonSection::read).unwrap_or_default(),
             limits: root.table("limits").map(LimitsSection::read).unwrap_or_default(),
+            guard: root.table("guard").map(GuardSection::read).unwrap_or_default(),
             realms,
             trunks: root
                 .tables("trunk")
@@ -169,6 +191,29 @@ impl LimitsSection {
             max_connections_per_source: table.integer("max_connections_per_source", 1..=1_000_000),
             media_timeout_seconds: table.integer("media_timeout_seconds", 0..=86_400),
             media_hold_timeout_seconds: table.integer("media_hold_timeout_seconds", 0..=86_400),
+        };
+        table.finish();
+        section
+    }
+}
+
+impl GuardSection {
+    fn read(mut table: TableReader<'_, '_>) -> Self {
+        let section = Self {
+            level: table.parsed("level", values::LEVEL, values::level),
+            dos_threshold: table.integer("dos_threshold", 10..=5000),
+            dos_window_seconds: table.integer("dos_window_seconds", 2..=10),
+            connections: table.integer("connections", 10..=5000),
+            segments: table.integer("segments", 100..=1_000_000),
+            ddos_threshold: table.integer("ddos_threshold", 10..=5000),
+            ddos_window_seconds: table.integer("ddos_window_seconds", 2..=10),
+            fragments: table.integer("fragments", 10..=5000),
+            retention: table.parsed("retention", values::RETENTION, values::retention),
+            deny_max: table.integer("deny_max", 1..=65_536),
+            allow: table.list("allow", values::PREFIX, values::prefix).unwrap_or_default(),
+            allow_max: table.integer("allow_max", 1..=8192),
+            block: table.list("block", values::PREFIX, values::prefix).unwrap_or_default(),
+            block_max: table.integer("block_max", 1..=16_384),
         };
         table.finish();
         section

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use sbc_core::config::{MediaSourceRule, NextHop, Prefix, Route};
 use sbc_core::flow::Transport;
+use sbc_core::guard::{GuardPolicy, Level, Limit};
 use sbc_core::id::{ListenerId, RealmId, TrunkId};
 
 use super::*;
@@ -526,4 +527,87 @@ proptest! {
         prop_assert_eq!(report.to_string().is_empty(), report.diagnostics.is_empty());
         prop_assert_eq!(report.render(true).is_empty(), report.diagnostics.is_empty());
     }
+}
+
+#[test]
+fn a_new_installation_has_automatic_protection() {
+    let guard = valid(BOTH).engine.guard;
+    assert_eq!(guard, GuardPolicy::default());
+    assert_eq!(guard.level, Level::AutoProtection);
+    assert_eq!(guard.retention, Some(Duration::from_secs(3600)));
+}
+
+#[test]
+fn the_guard_takes_its_limits_and_lists() {
+    let guard = valid(&format!(
+        "{BOTH}\n{}",
+        r#"
+[guard]
+level = "allow-list-only"
+dos_threshold = 10
+dos_window_seconds = 2
+connections = 20
+segments = 200
+ddos_threshold = 5000
+ddos_window_seconds = 10
+fragments = 30
+retention = "infinite"
+deny_max = 7
+allow = ["203.0.113.0/24", "2001:db8:5::/48"]
+allow_max = 2
+block = ["198.51.100.77"]
+block_max = 9
+"#
+    ))
+    .engine
+    .guard;
+    let expected = GuardPolicy {
+        level: Level::AllowListOnly,
+        requests: Limit { count: 10, window: Duration::from_secs(2) },
+        connections: 20,
+        segments: 200,
+        total: Limit { count: 5000, window: Duration::from_secs(10) },
+        fragments: 30,
+        retention: None,
+        deny_max: 7,
+        allow: vec![
+            Prefix { addr: "203.0.113.0".parse().unwrap(), len: 24 },
+            Prefix { addr: "2001:db8:5::".parse().unwrap(), len: 48 },
+        ],
+        allow_max: 2,
+        block: vec![Prefix { addr: "198.51.100.77".parse().unwrap(), len: 32 }],
+        block_max: 9,
+    };
+    assert_eq!(guard, expected);
+}
+
+#[test]
+fn limits_and_lists_of_the_guard_have_bounds() {
+    refused(
+        &format!(
+            "{BOTH}{}",
+            r#"[guard]
+level = "off"
+dos_threshold = 9
+dos_window_seconds = 11
+retention = "2 h"
+allow = ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+allow_max = 2
+block = ["192.0.2.9", "192.0.2.9"]
+"#
+        ),
+        &[
+            "/etc/sbc/sbc.toml:10:9: error: guard.level: \"off\" is no level (allowed: \"none\", \"auto-protection\" \
+             or \"allow-list-only\")",
+            "/etc/sbc/sbc.toml:11:17: error: guard.dos_threshold: out of bounds: 9 (allowed: a whole number from 10 \
+             to 5000)",
+            "/etc/sbc/sbc.toml:12:22: error: guard.dos_window_seconds: out of bounds: 11 (allowed: a whole number \
+             from 2 to 10)",
+            "/etc/sbc/sbc.toml:13:13: error: guard.retention: \"2 h\" is none of the times (allowed: \"30 s\", \
+             \"5 min\", \"30 min\", \"1 h\", \"1 day\", \"1 week\" or \"infinite\")",
+            "/etc/sbc/sbc.toml:14:36: error: guard.allow: the list is full: it holds 2 at most (allowed: fewer \
+             entries, or a larger `allow_max`)",
+            "/etc/sbc/sbc.toml:16:23: error: guard.block: is on the list already",
+        ],
+    );
 }

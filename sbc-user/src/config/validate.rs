@@ -2,6 +2,7 @@
 //!
 //! This file: the daemon, realms, their listeners and media. `peers`: trunks and routes.
 
+mod guard;
 mod peers;
 
 use std::net::{IpAddr, SocketAddr};
@@ -115,6 +116,7 @@ pub(super) fn validate(file: &File, base_dir: &Path, host: &dyn Host, problems: 
             routes: peers.routes,
             max_calls,
             media_timeouts,
+            guard: guard::validate(&file.guard, problems),
         },
     })
 }

@@ -3,9 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sbc_core::config::{MediaSourceRule, Prefix};
 use sbc_core::flow::Transport;
+use sbc_core::guard::Level;
 
 use super::table::Refusal;
 
@@ -17,6 +19,9 @@ pub(super) const PORT_RANGE: &str = "\"first-last\" inside 1024-65535 with at le
 pub(super) const NAME: &str = "1 to 32 of a-z, A-Z, 0-9, '-', '_', beginning with a letter or digit";
 pub(super) const MEDIA_SOURCE: &str = "\"signalled\" (exactly the address and port of the peer's SDP) or \"learn\" (the \
      first valid packet from the address that the peer's signalling comes from)";
+pub(super) const LEVEL: &str = "\"none\", \"auto-protection\" or \"allow-list-only\"";
+pub(super) const RETENTION: &str =
+    "\"30 s\", \"5 min\", \"30 min\", \"1 h\", \"1 day\", \"1 week\" or \"infinite\"";
 pub(super) const PATH: &str = "a path; a relative one begins at the directory of this file";
 
 fn refuse<T>(message: impl Into<String>, allowed: &str) -> Result<T, Refusal> {
@@ -160,6 +165,35 @@ pub(super) fn media_source(text: &str) -> Result<MediaSourceRule, Refusal> {
 }
 
 /// A path.
+/// Level of the guard.
+pub(super) fn level(text: &str) -> Result<Level, Refusal> {
+    match text {
+        "none" => Ok(Level::None),
+        "auto-protection" => Ok(Level::AutoProtection),
+        "allow-list-only" => Ok(Level::AllowListOnly),
+        _ => refuse(format!("\"{text}\" is no level"), LEVEL),
+    }
+}
+
+/// How long a denial lasts; `None`: until it is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Retention(pub(super) Option<Duration>);
+
+/// How long a denial lasts (R-DOS-3).
+pub(super) fn retention(text: &str) -> Result<Retention, Refusal> {
+    let seconds = match text {
+        "30 s" => 30,
+        "5 min" => 300,
+        "30 min" => 1800,
+        "1 h" => 3600,
+        "1 day" => 86_400,
+        "1 week" => 604_800,
+        "infinite" => return Ok(Retention(None)),
+        _ => return refuse(format!("\"{text}\" is none of the times"), RETENTION),
+    };
+    Ok(Retention(Some(Duration::from_secs(seconds))))
+}
+
 pub(super) fn path(text: &str) -> Result<PathBuf, Refusal> {
     if text.is_empty() {
         return refuse("an empty path", PATH);

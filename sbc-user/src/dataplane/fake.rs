@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use sbc_common::counter::Counter;
+use sbc_core::guard::{GuardCommand, GuardEvent};
 use sbc_core::id::{CallId, OpId};
 use sbc_core::media::command::{MediaCommand, MediaDone, MediaError, MediaResult, StreamCounters};
 use sbc_core::media::plan::{MediaPlan, Placement};
@@ -23,6 +24,7 @@ pub struct Fake {
     done: VecDeque<DataplaneEvent>,
     fail_next: Option<MediaError>,
     ops: BTreeSet<OpId>,
+    guarded: Vec<GuardCommand>,
 }
 
 impl Fake {
@@ -35,6 +37,7 @@ impl Fake {
             done: VecDeque::new(),
             fail_next: None,
             ops: BTreeSet::new(),
+            guarded: Vec::new(),
         }
     }
 
@@ -53,6 +56,17 @@ impl Fake {
         let forward = self.table.forward(to, from, payload).ok()?;
         self.table.forwarded(&forward, payload);
         Some((forward.via, forward.to))
+    }
+
+    /// What the guard was told, in order.
+    #[must_use]
+    pub fn guarded(&self) -> &[GuardCommand] {
+        &self.guarded
+    }
+
+    /// The guard notices something.
+    pub fn notice(&mut self, event: GuardEvent) {
+        self.done.push_back(DataplaneEvent::Guard(event));
     }
 
     /// How often a datagram had this outcome.
@@ -116,6 +130,10 @@ impl Dataplane for Fake {
 
     fn poll_event(&mut self) -> Option<DataplaneEvent> {
         self.done.pop_front().or_else(|| self.table.poll_event().map(DataplaneEvent::Media))
+    }
+
+    fn guard(&mut self, command: &GuardCommand) {
+        self.guarded.push(command.clone());
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

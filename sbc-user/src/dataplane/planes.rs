@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use sbc_core::guard::{GuardCommand, Source};
 use sbc_core::id::{CallId, OpId};
 use sbc_core::media::command::{MediaCommand, StreamCounters};
 
@@ -185,6 +186,14 @@ impl Dataplane for Planes {
 
     fn counters(&self, call: CallId) -> Vec<StreamCounters> {
         self.choice.counters(call)
+    }
+
+    fn guard(&mut self, command: &GuardCommand) {
+        self.choice.guard(command);
+    }
+
+    fn denied_packets(&self, source: Source) -> u64 {
+        self.choice.denied_packets(source)
     }
 
     fn snapshot(&self) -> Vec<CallId> {

@@ -9,6 +9,7 @@ mod encode;
 mod error;
 mod events;
 mod flows;
+mod guard;
 pub(crate) mod inspect;
 mod load;
 mod neighbours;
@@ -31,6 +32,7 @@ use sbc_common::counter::Counter;
 use sbc_common::event::Event;
 use sbc_common::flow::{Generation, MediaKind, SlotIndex};
 use sbc_common::next_hop::NextHop;
+use sbc_core::guard::{GuardCommand, Source};
 use sbc_core::id::{CallId, OpId};
 use sbc_core::media::command::{
     MediaCommand, MediaDone, MediaError, MediaEvent, MediaResult, StreamCounters,
@@ -198,7 +200,9 @@ impl Xdp {
         while let Some(event) = events::next(&mut self.kernel.events) {
             match event {
                 Event::Latched { slot, source, generation } => self.hear_latched(slot, source, generation),
-                Event::Exceeded { limit, source } => tracing::debug!(?limit, ?source, "a limit is exceeded"),
+                Event::Exceeded { limit, source } => {
+                    self.events.push_back(DataplaneEvent::Guard(guard::event(limit, source)));
+                }
             }
         }
     }
@@ -275,6 +279,14 @@ impl Dataplane for Xdp {
 
     fn counters(&self, call: CallId) -> Vec<StreamCounters> {
         self.calls.get(&call).map_or_else(Vec::new, |call| call.counters(&self.kernel.flows))
+    }
+
+    fn guard(&mut self, command: &GuardCommand) {
+        self.kernel.guard.apply(command);
+    }
+
+    fn denied_packets(&self, source: Source) -> u64 {
+        self.kernel.guard.denied_packets(source)
     }
 
     fn snapshot(&self) -> Vec<CallId> {

@@ -88,6 +88,7 @@ impl Bench {
             ],
             max_calls: 4,
             media_timeouts: MediaTimeouts::default(),
+            guard: Default::default(),
         };
         // Any instant will do as the origin.
         let now = Now { mono: Instant::now(), wall: SystemTime::UNIX_EPOCH };
@@ -149,7 +150,7 @@ impl Bench {
                     self.engine.handle_input(self.now, Input::MediaDone { op, result });
                 }
                 Output::Reply { reply, .. } => self.replies.push(reply),
-                Output::Close { .. } | Output::Record(_) => {}
+                Output::Close { .. } | Output::Guard(_) | Output::Record(_) => {}
             }
         }
     }

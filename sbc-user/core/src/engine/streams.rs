@@ -1,6 +1,7 @@
 //! Connections and the messages in their bytes.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 
@@ -74,6 +75,12 @@ impl Streams {
                 }
             };
         }
+    }
+
+    /// The connections whose peers are among some.
+    pub(super) fn of_peers(&self, among: impl Fn(IpAddr) -> bool) -> Vec<ConnId> {
+        let of_them = |(_, stream): &(&ConnId, &Stream)| among(stream.flow.remote.ip().to_canonical());
+        self.0.iter().filter(of_them).map(|(conn, _)| *conn).collect()
     }
 
     /// A connection is gone; its flow, if it was known.

@@ -73,6 +73,7 @@ mod tests {
             ],
             max_calls: 1,
             media_timeouts: MediaTimeouts::default(),
+            guard: Default::default(),
         }
     }
 

@@ -166,6 +166,7 @@ fn config(setup: &Setup) -> EngineConfig {
         routes: vec![Route { from: TrunkId(0), to: TrunkId(1) }, Route { from: TrunkId(1), to: TrunkId(0) }],
         max_calls: setup.max_calls,
         media_timeouts: setup.media_timeouts,
+        guard: Default::default(),
     }
 }
 
@@ -362,6 +363,7 @@ impl Pair {
                 }
                 Output::Close { conn } => self.closed.push(conn),
                 Output::Media { op, command } => self.command_media(op, command),
+                Output::Guard(_) => {}
                 Output::Record(record) => self.records.push(*record),
                 Output::Reply { reply, .. } => self.replies.push(reply),
             }
@@ -470,14 +472,22 @@ impl Pair {
     pub fn status(&mut self) -> EngineStatus {
         match self.command(Command::Status) {
             Reply::Status(status) => status,
-            Reply::Calls(_) | Reply::Accepted { .. } => panic!("not a status"),
+            Reply::Calls(_)
+            | Reply::Accepted { .. }
+            | Reply::Denied(_)
+            | Reply::Listed(_)
+            | Reply::Changed(_) => panic!("not a status"),
         }
     }
 
     pub fn calls(&mut self) -> Vec<CallView> {
         match self.command(Command::Calls) {
             Reply::Calls(calls) => calls,
-            Reply::Status(_) | Reply::Accepted { .. } => panic!("not calls"),
+            Reply::Status(_)
+            | Reply::Accepted { .. }
+            | Reply::Denied(_)
+            | Reply::Listed(_)
+            | Reply::Changed(_) => panic!("not calls"),
         }
     }
 

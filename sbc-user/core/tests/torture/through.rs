@@ -74,6 +74,7 @@ pub(crate) fn engine(bytes: &[u8]) -> Passage {
         routes: vec![Route { from: TrunkId(0), to: TrunkId(1) }],
         max_calls: 10,
         media_timeouts: MediaTimeouts::default(),
+        guard: Default::default(),
     };
     // Any instant will do: nothing here waits.
     let now = Now { mono: Instant::now(), wall: SystemTime::UNIX_EPOCH };
@@ -99,7 +100,7 @@ pub(crate) fn engine(bytes: &[u8]) -> Passage {
                 let result = Ok(MediaDone { placements, counters: vec![] });
                 engine.handle_input(now, Input::MediaDone { op, result });
             }
-            Output::Close { .. } | Output::Record(_) | Output::Reply { .. } => {}
+            Output::Close { .. } | Output::Guard(_) | Output::Record(_) | Output::Reply { .. } => {}
         }
     }
     passage

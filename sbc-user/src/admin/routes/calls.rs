@@ -10,6 +10,13 @@ use super::{Context, no_answer};
 pub(super) async fn get(State(context): State<Context>) -> Response {
     match context.asker.ask(Command::Calls).await {
         Some(Answer::Calls(calls)) => Json(dto::Calls::new(&calls, crate::clock::now().wall)).into_response(),
-        Some(Answer::Status { .. } | Answer::Accepted { .. }) | None => no_answer(),
+        Some(
+            Answer::Status { .. }
+            | Answer::Accepted { .. }
+            | Answer::Denied(_)
+            | Answer::Listed(_)
+            | Answer::Changed(_),
+        )
+        | None => no_answer(),
     }
 }

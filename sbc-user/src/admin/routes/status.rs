@@ -12,6 +12,13 @@ pub(super) async fn get(State(context): State<Context>) -> Response {
         Some(Answer::Status { engine, shell }) => {
             Json(dto::Status::new(&context.facts, &engine, &shell)).into_response()
         }
-        Some(Answer::Calls(_) | Answer::Accepted { .. }) | None => no_answer(),
+        Some(
+            Answer::Calls(_)
+            | Answer::Accepted { .. }
+            | Answer::Denied(_)
+            | Answer::Listed(_)
+            | Answer::Changed(_),
+        )
+        | None => no_answer(),
     }
 }

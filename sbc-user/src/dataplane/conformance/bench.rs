@@ -71,6 +71,7 @@ impl<'a> Bench<'a> {
             match event {
                 DataplaneEvent::Done { op, result } => answers.push((op, result)),
                 DataplaneEvent::Media(event) => self.heard.push(event),
+                DataplaneEvent::Guard(event) => panic!("nobody floods: {event:?}"),
             }
         }
     }

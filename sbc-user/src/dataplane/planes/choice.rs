@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
 
+use sbc_core::guard::{GuardCommand, Source};
 use sbc_core::id::{CallId, OpId};
 use sbc_core::media::command::{MediaCommand, MediaDone, MediaError, MediaResult, StreamCounters};
 use sbc_core::media::plan::{MediaPlan, Placement, StreamPlan};
@@ -108,7 +109,9 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
                 self.kernel.as_mut().and_then(Dataplane::poll_event).or_else(|| self.relay.poll_event());
             match event {
                 None => return,
-                Some(DataplaneEvent::Media(event)) => self.events.push_back(DataplaneEvent::Media(event)),
+                Some(event @ (DataplaneEvent::Media(_) | DataplaneEvent::Guard(_))) => {
+                    self.events.push_back(event);
+                }
                 Some(DataplaneEvent::Done { op, result }) => {
                     if let Some(call) = self.steps.remove(&op) {
                         self.advance(now, call, result);
@@ -354,6 +357,18 @@ impl<K: Kernel, R: Dataplane> Dataplane for Choice<K, R> {
         let mut counted = self.kernel.as_ref().map(|kernel| kernel.counters(id)).unwrap_or_default();
         counted.extend(self.relay.counters(id));
         total(call.plan.as_deref().unwrap_or_default(), &call.past, &counted)
+    }
+
+    fn guard(&mut self, command: &GuardCommand) {
+        if let Some(kernel) = &mut self.kernel {
+            kernel.guard(command);
+        }
+        self.relay.guard(command);
+    }
+
+    fn denied_packets(&self, source: Source) -> u64 {
+        let kernel = self.kernel.as_ref().map_or(0, |kernel| kernel.denied_packets(source));
+        kernel + self.relay.denied_packets(source)
     }
 
     fn snapshot(&self) -> Vec<CallId> {

@@ -22,6 +22,7 @@ use sbc_common::next_hop::NextHop;
 
 use super::error::{StartError, chain};
 use super::flows::FlowTable;
+use super::guard::GuardMaps;
 use super::netdev;
 use super::netlink::{Link, Netlink, XdpOnLink};
 use super::pins::PinDirectory;
@@ -43,6 +44,7 @@ pub(crate) struct Kernel {
     pub(crate) devices: DevMapHash<MapData>,
     pub(crate) counters: PerCpuArray<MapData, u64>,
     pub(crate) events: RingBuf<MapData>,
+    pub(crate) guard: GuardMaps,
 }
 
 /// What came of attaching to an interface.
@@ -108,6 +110,7 @@ impl Kernel {
             devices: take(&mut ebpf, names::DEVICES)?,
             counters: take(&mut ebpf, names::COUNTERS)?,
             events: take(&mut ebpf, names::EVENTS)?,
+            guard: GuardMaps::take(&mut ebpf)?,
             ebpf,
             pins,
             program_id,
@@ -275,7 +278,7 @@ fn map_data<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a MapData, Start
     }
 }
 
-fn take<T: TryFrom<Map, Error = aya::maps::MapError>>(
+pub(crate) fn take<T: TryFrom<Map, Error = aya::maps::MapError>>(
     ebpf: &mut Ebpf,
     name: &'static str,
 ) -> Result<T, StartError> {

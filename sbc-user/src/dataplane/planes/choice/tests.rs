@@ -82,6 +82,7 @@ impl Bench {
         match self.choice.poll_event()? {
             DataplaneEvent::Done { op, result } => Some((op, result)),
             DataplaneEvent::Media(event) => panic!("{event:?}"),
+            DataplaneEvent::Guard(event) => panic!("{event:?}"),
         }
     }
 

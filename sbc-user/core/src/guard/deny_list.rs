@@ -1,0 +1,175 @@
+//! Denied sources: since when, until when, and which of them gives way when there are too many.
+
+use std::collections::BTreeMap;
+use std::time::{Instant, SystemTime};
+
+use super::command::{DenyReason, DenyScope, GuardPolicy, Source};
+use crate::time::Now;
+use crate::timers::{TimerId, Timers};
+
+/// A denied source as an operator sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// Who.
+    pub source: Source,
+    /// Why.
+    pub reason: DenyReason,
+    /// Over which transports.
+    pub scope: DenyScope,
+    /// Since when.
+    pub since: SystemTime,
+    /// Until when; `None`: until it is removed.
+    pub until: Option<SystemTime>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    denied: Denied,
+    age: u64,
+    ends: Option<TimerId>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct DenyList {
+    entries: BTreeMap<Source, Entry>,
+    /// By the order in which they were denied last.
+    ages: BTreeMap<u64, Source>,
+    last_age: u64,
+    ends: Timers<Source>,
+}
+
+impl DenyList {
+    /// Denies a source, from now on and for the configured time, whether it was denied or not. A scope is never
+    /// narrowed. The sources that gave way.
+    pub fn deny(
+        &mut self,
+        now: Now,
+        policy: &GuardPolicy,
+        source: Source,
+        scope: DenyScope,
+        reason: DenyReason,
+    ) -> Vec<Source> {
+        let before = self.take(source);
+        let scope = before.map_or(scope, |before| before.scope.max(scope));
+        let since = before.map_or(now.wall, |before| before.since);
+        // A time that no clock can tell is not one that anybody waits for.
+        let ends = policy.retention.and_then(|lasts| now.mono.checked_add(lasts));
+        let until = ends.and(policy.retention).and_then(|lasts| now.wall.checked_add(lasts));
+        let mut gone = Vec::new();
+        while self.entries.len() >= policy.deny_max.max(1)
+            && let Some((_, &oldest)) = self.ages.first_key_value()
+        {
+            self.take(oldest);
+            gone.push(oldest);
+        }
+        self.last_age += 1;
+        self.ages.insert(self.last_age, source);
+        let ends = ends.map(|at| self.ends.insert(at, source));
+        let denied = Denied { source, reason, scope, since, until };
+        self.entries.insert(source, Entry { denied, age: self.last_age, ends });
+        gone
+    }
+
+    /// What is known of a source, if it is denied.
+    #[must_use]
+    pub fn find(&self, source: Source) -> Option<&Denied> {
+        self.entries.get(&source).map(|entry| &entry.denied)
+    }
+
+    /// Ends a denial; what it was.
+    pub fn take(&mut self, source: Source) -> Option<Denied> {
+        let entry = self.entries.remove(&source)?;
+        self.ages.remove(&entry.age);
+        if let Some(ends) = entry.ends {
+            self.ends.cancel(ends);
+        }
+        Some(entry.denied)
+    }
+
+    /// Ends one denial whose time is over; call until it returns `None`.
+    pub fn expire(&mut self, now: Instant) -> Option<Source> {
+        let (_, source) = self.ends.expire(now)?;
+        self.take(source);
+        Some(source)
+    }
+
+    /// When the next one ends.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.ends.poll_timeout()
+    }
+
+    /// All, the one denied first before the others.
+    pub fn iter(&self) -> impl Iterator<Item = &Denied> {
+        self.ages.values().filter_map(|source| self.find(*source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn source(last: u8) -> Source {
+        Source::of(IpAddr::from([203, 0, 113, last]))
+    }
+
+    #[allow(clippy::disallowed_methods)] // Any instant will do as the origin; one cannot be made otherwise.
+    fn origin() -> Now {
+        Now { mono: Instant::now(), wall: SystemTime::UNIX_EPOCH }
+    }
+
+    fn listed(list: &DenyList) -> Vec<Source> {
+        list.iter().map(|denied| denied.source).collect()
+    }
+
+    /// C-7: every retention, on a virtual clock.
+    #[test]
+    fn a_denial_lasts_as_long_as_configured() {
+        let start = origin();
+        for retention in [Some(30), Some(300), Some(1800), Some(3600), Some(86_400), Some(604_800), None] {
+            let retention = retention.map(Duration::from_secs);
+            let policy = GuardPolicy { retention, ..GuardPolicy::default() };
+            let mut list = DenyList::default();
+            list.deny(start, &policy, source(1), DenyScope::Udp, DenyReason::Flood);
+            assert_eq!(list.find(source(1)).unwrap().until, retention.map(|lasts| start.wall + lasts));
+            assert_eq!(list.poll_timeout(), retention.map(|lasts| start.mono + lasts));
+            let end = start.mono + retention.unwrap_or(Duration::from_secs(10 * 365 * 86_400));
+            assert_eq!(list.expire(end - Duration::from_nanos(1)), None);
+            assert_eq!(list.expire(end), retention.map(|_| source(1)), "{retention:?}");
+            assert_eq!(list.find(source(1)).is_some(), retention.is_none());
+        }
+    }
+
+    /// C-7: the size limit evicts the oldest; one that was denied again is not the oldest any more.
+    #[test]
+    fn the_oldest_gives_way() {
+        let now = origin();
+        let policy = GuardPolicy { deny_max: 3, ..GuardPolicy::default() };
+        let mut list = DenyList::default();
+        let mut deny = |last| list.deny(now, &policy, source(last), DenyScope::Udp, DenyReason::Flood);
+        assert_eq!([deny(1), deny(2), deny(3), deny(1)], [vec![], vec![], vec![], vec![]]);
+        assert_eq!(deny(4), [source(2)]);
+        assert_eq!(listed(&list), [source(3), source(1), source(4)]);
+        assert!(list.take(source(3)).is_some() && list.take(source(3)).is_none());
+        assert_eq!(listed(&list), [source(1), source(4)]);
+    }
+
+    #[test]
+    fn a_scope_is_never_narrowed_by_what_proves_less() {
+        let now = origin();
+        let policy = GuardPolicy::default();
+        let mut list = DenyList::default();
+        for (scope, expected) in [
+            (DenyScope::Udp, DenyScope::Udp),
+            (DenyScope::All, DenyScope::All),
+            (DenyScope::Udp, DenyScope::All),
+        ] {
+            list.deny(now, &policy, source(1), scope, DenyReason::Flood);
+            assert_eq!(list.find(source(1)).unwrap().scope, expected);
+        }
+    }
+}

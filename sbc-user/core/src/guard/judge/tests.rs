@@ -1,0 +1,172 @@
+use std::time::{Duration, SystemTime};
+
+use super::*;
+use crate::config::{MediaSourceRule, MediaTimeouts, NextHop, Trunk};
+use crate::guard::Limit;
+use crate::id::{ListenerId, RealmId};
+
+const THRESHOLD: u32 = 10;
+
+fn prefix(text: &str) -> Prefix {
+    let (addr, len) = text.split_once('/').unwrap();
+    Prefix { addr: addr.parse().unwrap(), len: len.parse().unwrap() }
+}
+
+fn guard_with(change: impl FnOnce(&mut GuardPolicy)) -> Guard {
+    let limit = Limit { count: THRESHOLD, window: Duration::from_secs(2) };
+    let mut policy = GuardPolicy { requests: limit, ..GuardPolicy::default() };
+    change(&mut policy);
+    let trunk = Trunk {
+        name: "carrier".into(),
+        realm: RealmId(0),
+        sources: vec![prefix("192.0.2.0/24"), prefix("2001:db8:1:1::7/128")],
+        next_hop: Some(NextHop { listener: ListenerId(0), remote: "198.51.100.7:5060".parse().unwrap() }),
+        media_source: MediaSourceRule::Signalled,
+    };
+    Guard::new(&EngineConfig {
+        node: 0,
+        epoch: 0,
+        realms: Vec::new(),
+        listeners: Vec::new(),
+        trunks: vec![trunk],
+        routes: Vec::new(),
+        max_calls: 1,
+        media_timeouts: MediaTimeouts::default(),
+        guard: policy,
+    })
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+#[allow(clippy::disallowed_methods)] // Any instant will do as the origin; one cannot be made otherwise.
+fn at(seconds: u64) -> Now {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    let passed = Duration::from_secs(seconds);
+    Now { mono: *START.get_or_init(Instant::now) + passed, wall: SystemTime::UNIX_EPOCH + passed }
+}
+
+/// How many of so many messages are heard, and what the dataplane is told.
+fn send(guard: &mut Guard, now: Now, from: &str, over: Transport, sent: u32) -> (u32, Vec<GuardCommand>) {
+    let mut commands = Vec::new();
+    let heard = (0..sent)
+        .filter(|_| guard.on_message(now, address(from), over, &mut commands) == Verdict::Admit)
+        .count();
+    (u32::try_from(heard).unwrap(), commands)
+}
+
+fn denial(source: &str, scope: DenyScope) -> GuardCommand {
+    let (source, lasts) = (Source::of(address(source)), Some(Duration::from_secs(3600)));
+    GuardCommand::Deny { source, scope, reason: DenyReason::Flood, lasts }
+}
+
+/// C-7: the threshold passes, one more is listed and unanswered, other sources are not affected.
+#[test]
+fn one_request_too_many_denies_its_source() {
+    for (over, scope) in
+        [(Transport::Udp, DenyScope::Udp), (Transport::Tcp, DenyScope::All), (Transport::Tls, DenyScope::All)]
+    {
+        let mut guard = guard_with(|_| ());
+        assert_eq!(send(&mut guard, at(0), "203.0.113.5", over, THRESHOLD), (THRESHOLD, vec![]));
+        let denied = (0, vec![denial("203.0.113.5", scope)]);
+        assert_eq!(send(&mut guard, at(1), "203.0.113.5", over, 50), denied);
+        assert_eq!(guard.denied().len(), 1);
+        assert_eq!(send(&mut guard, at(1), "203.0.113.6", over, 1).0, 1);
+        // Its window is over, its denial not.
+        assert_eq!(send(&mut guard, at(3599), "203.0.113.5", over, 1).0, 0);
+        let mut commands = Vec::new();
+        guard.on_timeout(at(3601).mono, &mut commands);
+        assert_eq!(commands, [GuardCommand::Undeny(Source::of(address("203.0.113.5")))]);
+        assert_eq!(send(&mut guard, at(3601), "203.0.113.5", over, 1).0, 1);
+    }
+}
+
+/// What can be forged does not count against a connection, and does not deny one.
+#[test]
+fn datagrams_prove_nothing_about_connections() {
+    let mut guard = guard_with(|_| ());
+    send(&mut guard, at(0), "203.0.113.5", Transport::Udp, 100);
+    assert_eq!(send(&mut guard, at(0), "203.0.113.5", Transport::Tls, 5), (5, vec![]));
+    assert_eq!(guard.admits(address("203.0.113.5"), Transport::Udp), Verdict::Denied);
+}
+
+/// A forged source must not be able to ban a carrier.
+#[test]
+fn a_configured_peer_is_never_denied() {
+    let mut guard = guard_with(|policy| policy.allow = vec![prefix("203.0.113.0/24")]);
+    for peer in ["192.0.2.9", "198.51.100.7", "2001:db8:1:1::7", "203.0.113.200"] {
+        assert_eq!(send(&mut guard, at(0), peer, Transport::Tls, 1000), (1000, vec![]));
+        let mut commands = Vec::new();
+        let source = Source::of(address(peer));
+        guard.on_event(at(0), GuardEvent::Exceeded { limit: Exceeded::Datagrams, source }, &mut commands);
+        assert_eq!(commands, []);
+    }
+    // A neighbour in its /64 is counted, but a denial of the /64 would hit the peer.
+    assert_eq!(send(&mut guard, at(0), "2001:db8:1:1::8", Transport::Tls, 50), (THRESHOLD, vec![]));
+}
+
+#[test]
+fn what_the_kernel_noticed_denies_only_where_it_proves_something() {
+    let source = Source::of(address("203.0.113.5"));
+    for (limit, expected) in [
+        (Exceeded::Datagrams, vec![denial("203.0.113.5", DenyScope::Udp)]),
+        (Exceeded::Connections, vec![]),
+        (Exceeded::Segments, vec![]),
+        (Exceeded::Total, vec![]),
+        (Exceeded::Fragments, vec![]),
+    ] {
+        let (mut guard, mut commands) = (guard_with(|_| ()), Vec::new());
+        guard.on_event(at(0), GuardEvent::Exceeded { limit, source }, &mut commands);
+        assert_eq!(commands, expected, "{limit:?}");
+    }
+}
+
+/// C-10: what each level does; a new installation has automatic protection.
+#[test]
+fn the_levels_do_what_they_say() {
+    assert_eq!(GuardPolicy::default().level, Level::AutoProtection);
+    for (level, stranger, peer) in
+        [(Level::None, 100, 100), (Level::AutoProtection, THRESHOLD, 100), (Level::AllowListOnly, 0, 100)]
+    {
+        let mut guard = guard_with(|policy| policy.level = level);
+        assert_eq!(send(&mut guard, at(0), "203.0.113.5", Transport::Tcp, 100).0, stranger, "{level:?}");
+        assert_eq!(send(&mut guard, at(0), "192.0.2.9", Transport::Tcp, 100).0, peer, "{level:?}");
+        assert_eq!(guard.denied().len(), usize::from(level == Level::AutoProtection));
+    }
+}
+
+#[test]
+fn the_block_list_goes_before_everything() {
+    let mut guard = guard_with(|policy| policy.block = vec![prefix("192.0.2.8/32")]);
+    assert_eq!(guard.admits(address("192.0.2.8"), Transport::Udp), Verdict::Blocked);
+    assert_eq!(guard.admits(address("::ffff:192.0.2.8"), Transport::Tls), Verdict::Blocked);
+    assert_eq!(guard.admits(address("192.0.2.9"), Transport::Udp), Verdict::Admit);
+    let removed = guard.remove(ListKind::Block, prefix("192.0.2.8/32"));
+    assert_eq!(removed, Ok(Some(GuardCommand::Unblock(prefix("192.0.2.8/32")))));
+    assert_eq!(guard.admits(address("192.0.2.8"), Transport::Udp), Verdict::Admit);
+}
+
+/// C-7: delete one, repeat it, clear all.
+#[test]
+fn a_denial_is_removed_once() {
+    let mut guard = guard_with(|_| ());
+    for source in ["203.0.113.1", "203.0.113.2", "2001:db8:9::1"] {
+        send(&mut guard, at(0), source, Transport::Udp, 20);
+    }
+    let (one, mut commands) = (Some(Source::of(address("203.0.113.1"))), Vec::new());
+    assert_eq!((guard.undeny(one, &mut commands), guard.undeny(one, &mut commands)), (1, 0));
+    assert_eq!(guard.undeny(None, &mut commands), 2);
+    assert_eq!((commands.len(), guard.denied().len()), (3, 0));
+}
+
+#[test]
+fn a_peer_that_leaves_the_allow_list_stays_trusted() {
+    let mut guard =
+        guard_with(|policy| policy.allow = vec![prefix("192.0.2.0/24"), prefix("203.0.113.0/24")]);
+    assert_eq!(guard.remove(ListKind::Allow, prefix("192.0.2.0/24")), Ok(None));
+    let removed = guard.remove(ListKind::Allow, prefix("203.0.113.0/24"));
+    assert_eq!(removed, Ok(Some(GuardCommand::Distrust(prefix("203.0.113.0/24")))));
+    let GuardCommand::Configure(setup) = guard.setup() else { panic!("no set-up") };
+    assert_eq!(setup.trusted.len(), 3, "{:?}", setup.trusted);
+}
