@@ -140,7 +140,8 @@ impl Sbcd {
     /// What `sbcctl <command> --json` says.
     pub fn ask(&self, command: &str) -> Result<Value> {
         let mut sbcctl = Command::new(self.binaries.join("sbcctl"));
-        let said = netns::run(sbcctl.arg("--socket").arg(&self.socket).args([command, "--json"]))?;
+        let said =
+            netns::run(sbcctl.arg("--socket").arg(&self.socket).args(command.split(' ')).arg("--json"))?;
         let last = said.lines().next_back().context("sbcctl said nothing")?;
         serde_json::from_str(last).with_context(|| format!("sbcctl said no JSON: {last}"))
     }

@@ -1,0 +1,203 @@
+//! A flood in front of a real `sbcd` in namespaces: it ends in the kernel, calls go on, and an operator sees who it was.
+
+#![allow(clippy::unwrap_used, reason = "a test file")]
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, poll};
+use sbc_tests::pcap::Capture;
+use sbc_tests::process::Scratch;
+use sbc_tests::rtp::{self, Side};
+use sbc_tests::sbc::{Networks, OUTSIDE, PBX, SBC_INSIDE, SBC_OUTSIDE, SIP, Sbcd, binaries};
+use sbc_tests::sipp::{ANSWER_WITH_AUDIO, Answering, Batch, CALL_WITH_AUDIO, Calling, Outcome};
+use sbc_tests::{is_root, skip};
+use serde_json::Value;
+
+const LIMIT: Duration = Duration::from_secs(20);
+/// Sources that nobody knows, beside the carrier in its network.
+const FLOODER: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 66));
+const BYSTANDER: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 67));
+const THRESHOLD: u64 = 50;
+const CONNECTIONS: u64 = 10;
+const FLOOD: u64 = 20_000;
+const REQUEST: &[u8] = b"OPTIONS sip:a@198.51.100.1 SIP/2.0\r\n\
+    Via: SIP/2.0/UDP 198.51.100.66:5060;branch=z9hG4bK1\r\nFrom: <sip:x@198.51.100.66>;tag=1\r\n\
+    To: <sip:a@198.51.100.1>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n";
+
+struct Bench {
+    sbcd: Sbcd,
+    networks: Networks,
+    scratch: Scratch,
+}
+
+impl Bench {
+    fn start(test: &str) -> Option<Self> {
+        if !is_root() {
+            skip(test, "needs root");
+            return None;
+        }
+        let binaries = match binaries() {
+            Ok(binaries) => binaries,
+            Err(error) => {
+                skip(test, &format!("{error:#}"));
+                return None;
+            }
+        };
+        let scratch = Scratch::create("guard").unwrap();
+        let networks = Networks::create().unwrap();
+        for stranger in [FLOODER, BYSTANDER] {
+            let address = format!("{stranger}/24");
+            networks.outside.run("ip", &["address", "add", &address, "dev", "outside0"]).unwrap();
+        }
+        let sides = format!(
+            "[guard]\n\
+             dos_threshold = {THRESHOLD}\n\
+             dos_window_seconds = 10\n\
+             connections = {CONNECTIONS}\n\
+             retention = \"5 min\"\n\
+             \n\
+             [public]\n\
+             bind = \"{SBC_OUTSIDE}\"\n\
+             udp = {SIP}\n\
+             tcp = {SIP}\n\
+             peers = [\"{OUTSIDE}/32\"]\n\
+             next_hop = \"udp:{OUTSIDE}:{SIP}\"\n\
+             \n\
+             [private]\n\
+             bind = \"{SBC_INSIDE}\"\n\
+             udp = {SIP}\n\
+             pbx = \"udp:{PBX}:{SIP}\"\n",
+        );
+        let sbcd = Sbcd::start_with(&networks, &binaries, &sides, &scratch).unwrap();
+        Some(Self { sbcd, networks, scratch })
+    }
+
+    /// Sends requests over UDP, as fast as it goes.
+    fn flood(&self, from: IpAddr, requests: u64) {
+        let sent = self.networks.outside.enter(|| {
+            let socket = UdpSocket::bind((from, 0)).unwrap();
+            for _ in 0..requests {
+                socket.send_to(REQUEST, (SBC_OUTSIDE, SIP)).unwrap();
+            }
+        });
+        sent.unwrap();
+    }
+
+    /// A counter of the status: the `dataplane`'s by packet, or the `engine`'s.
+    fn count(&self, group: &str, counter: &str) -> u64 {
+        let status = self.sbcd.ask("status").unwrap();
+        status[format!("{group}_counters")][counter]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no {group} {counter}: {status}"))
+    }
+
+    /// Requests of strangers that came as far as the engine. Some waited still when their source was denied.
+    fn reached(&self) -> u64 {
+        self.count("engine", "unknown_source") + self.count("engine", "guard_denied")
+    }
+
+    fn wait_until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + LIMIT;
+        while !condition(self) {
+            assert!(Instant::now() < end, "{what}: not within {LIMIT:?}\n{}", self.sbcd.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn denied(&self) -> Vec<Value> {
+        self.sbcd.ask("deny list").unwrap()["denied"].as_array().unwrap().clone()
+    }
+}
+
+/// C-7: during calls.
+#[test]
+fn a_flood_ends_in_the_kernel_and_calls_go_on() {
+    let Some(bench) = Bench::start("a_flood_ends_in_the_kernel_and_calls_go_on") else { return };
+    let Bench { networks, scratch, .. } = &bench;
+    let captures = (
+        Capture::start(&networks.outside, "outside0", scratch).unwrap(),
+        Capture::start(&networks.pbx, "pbx0", scratch).unwrap(),
+    );
+    let audio = Duration::from_secs(4);
+    let answering =
+        Answering::start(&networks.pbx, ANSWER_WITH_AUDIO, SocketAddr::new(PBX, SIP), audio, scratch)
+            .unwrap();
+    let batch = Batch { calls: 5, per_second: 10, audio, hold: audio + Duration::from_secs(1) };
+    let (local, remote) = (SocketAddr::new(OUTSIDE, SIP), SocketAddr::new(SBC_OUTSIDE, SIP));
+    let calling =
+        Calling::start(&networks.outside, CALL_WITH_AUDIO, local, remote, "100", batch, scratch).unwrap();
+    bench.wait_until("five calls", |bench| bench.sbcd.ask("status").unwrap()["calls"] == 5);
+
+    bench.flood(FLOODER, FLOOD);
+    bench.wait_until("the flooder is denied", |bench| bench.denied().len() == 1);
+    bench.flood(BYSTANDER, 1);
+    bench.wait_until("the bystander is heard", |bench| bench.reached() > THRESHOLD);
+
+    let outcome = calling.finish(LIMIT).unwrap();
+    assert_eq!(outcome, Outcome { succeeded: 5, failed: 0 }, "{}", calling.process().log_tail());
+    drop(answering);
+    let (outside, pbx) = (captures.0.finish().unwrap(), captures.1.finish().unwrap());
+    let counts = rtp::count(Side { party: OUTSIDE, packets: &outside }, Side { party: PBX, packets: &pbx });
+    assert_eq!((counts.to_near.received, counts.to_far.received), (counts.to_near.sent, counts.to_far.sent));
+    assert_eq!(counts.sent(), 5 * 2 * 200);
+
+    // What passed is the threshold; the rest ended in the kernel, most of it before the denial had to.
+    assert_eq!(bench.reached(), THRESHOLD + 1);
+    let dropped = ["drop_source_datagrams", "drop_denied"].map(|counter| bench.count("dataplane", counter));
+    assert_eq!(dropped.iter().sum::<u64>(), FLOOD - THRESHOLD, "{dropped:?}");
+    assert_eq!(bench.count("dataplane", "exceeded"), 1);
+    let denied = &bench.denied()[0];
+    assert_eq!(
+        (&denied["source"], &denied["reason"], &denied["scope"]),
+        (&FLOODER.to_string().into(), &"flood".into(), &"udp".into())
+    );
+    assert_eq!(denied["packets"], dropped[1]);
+    assert!(denied["until"].is_string());
+}
+
+/// C-7: delete one, repeat it; the source is heard again.
+#[test]
+fn an_operator_lets_a_denied_source_in_again() {
+    let Some(bench) = Bench::start("an_operator_lets_a_denied_source_in_again") else { return };
+    bench.flood(FLOODER, 2 * THRESHOLD);
+    bench.wait_until("the flooder is denied", |bench| bench.denied().len() == 1);
+    let before = bench.count("dataplane", "drop_denied");
+    bench.flood(FLOODER, 3);
+    assert_eq!(bench.count("dataplane", "drop_denied"), before + 3);
+    let command = format!("deny remove {FLOODER}");
+    assert_eq!(bench.sbcd.ask(&command).unwrap()["changed"], 1);
+    assert!(bench.sbcd.ask(&command).is_err(), "it is not denied any more");
+    assert_eq!(bench.denied(), Vec::<Value>::new());
+    // Trusted now, it is not held to the rest of its window.
+    assert_eq!(bench.sbcd.ask(&format!("allow add {FLOODER}")).unwrap()["changed"], 1);
+    let heard = bench.count("dataplane", "pass_sip_trusted");
+    bench.flood(FLOODER, 10 * THRESHOLD);
+    assert_eq!(bench.count("dataplane", "pass_sip_trusted"), heard + 10 * THRESHOLD);
+    assert_eq!(bench.denied(), Vec::<Value>::new());
+}
+
+/// Attempts to connect have a limit of their own. They deny nobody: their source may be forged.
+#[test]
+fn connection_attempts_of_a_stranger_end_in_the_kernel() {
+    let Some(bench) = Bench::start("connection_attempts_of_a_stranger_end_in_the_kernel") else { return };
+    let connected = bench.networks.outside.enter(|| {
+        let to = SocketAddr::new(SBC_OUTSIDE, SIP);
+        (0..3 * CONNECTIONS).filter(|_| connect_from(FLOODER, to)).count()
+    });
+    assert_eq!(connected.unwrap() as u64, CONNECTIONS);
+    assert!(bench.count("dataplane", "drop_source_connections") >= 2 * CONNECTIONS);
+    assert_eq!(bench.denied(), Vec::<Value>::new());
+}
+
+/// Whether a connection from `from` comes about in the time of a few round trips.
+fn connect_from(from: IpAddr, to: SocketAddr) -> bool {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
+    let flags = SockFlag::SOCK_NONBLOCK;
+    let stream = socket(AddressFamily::Inet, SockType::Stream, flags, None).unwrap();
+    bind(stream.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0))).unwrap();
+    let _ = connect(stream.as_raw_fd(), &SockaddrStorage::from(to));
+    let mut waiting = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut waiting, 100u8).unwrap() == 1
+}
