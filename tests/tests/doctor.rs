@@ -38,6 +38,9 @@ fn it_notices_what_is_broken_and_what_it_recommends_mends_it() {
     if let Err(error) = binaries() {
         return skip(test, &format!("{error:#}"));
     }
+    if std::process::Command::new("nft").arg("--version").output().is_err() {
+        return skip(test, "needs nft (package nftables)");
+    }
     let scratch = Scratch::create("doctor").unwrap();
     let networks = Networks::create().unwrap();
     let sbcd = Sbcd::start(&networks, &binaries().unwrap(), &scratch).unwrap();

@@ -44,9 +44,12 @@ pub(crate) const CLIENTS: [Tool; 2] =
 /// What an operator looks at the kernel with.
 pub(crate) const OPERATOR: [Tool; 1] = [tool("bpftool", "bpftool", "maps and programs in the kernel")];
 
+/// What `sbcctl doctor` is shown in its test.
+pub(crate) const FILTER: [Tool; 1] = [tool("nft", "nftables", "a packet filter that XDP bypasses")];
+
 /// Everything that any command needs.
 pub(crate) fn everything() -> Result<()> {
-    let tools: Vec<&Tool> = NETWORK.iter().chain(&CLIENTS).chain(&OPERATOR).collect();
+    let tools: Vec<&Tool> = NETWORK.iter().chain(&CLIENTS).chain(&OPERATOR).chain(&FILTER).collect();
     require(&tools)?;
     require_components()?;
     say("nothing is missing");

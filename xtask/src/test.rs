@@ -33,7 +33,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         return crate::vm::test();
     }
     let mut tally = Tally::default();
-    let tools: Vec<&Tool> = setup::NETWORK.iter().chain(&setup::CLIENTS).chain(&setup::OPERATOR).collect();
+    let tools = setup::NETWORK.iter().chain(&setup::CLIENTS).chain(&setup::OPERATOR).chain(&setup::FILTER);
+    let tools: Vec<&Tool> = tools.collect();
     if let Err(error) = setup::require(&tools).and_then(|()| setup::require_components()) {
         // Not fatal: each test that misses something says so and is counted.
         eprintln!("{error:#}");
