@@ -1,7 +1,8 @@
 //! Wiring: what the daemon is made of, in the order in which it starts, and let go in the order in which it ends.
 //!
-//! Start: media, state, records, sockets, operators, loop. A call cannot arrive before its media can be carried. Stop:
-//! the loop ends the calls, then operators, sockets (what is queued is still sent), media, records.
+//! Start: media, state, records, guard, sockets, operators, loop. A call cannot arrive before its media can be carried,
+//! nor a packet before the guard stands. Stop: the loop ends the calls, then operators, sockets (what is queued is still
+//! sent), media, records.
 
 mod epoch;
 
@@ -21,6 +22,7 @@ use crate::admin::server::Server;
 use crate::admin::{Asker, dto};
 use crate::clock::{SystemRng, now};
 use crate::config::Config;
+use crate::dataplane::Dataplane as _;
 use crate::dataplane::planes::{Planes, PlanesConfig, StartReport};
 use crate::dataplane::xdp::MediaBind;
 use crate::eventloop::{EventLoop, Inlets, Readiness, Remains, Signal};
@@ -37,12 +39,14 @@ const WAITING_SIGNALS: usize = 8;
 pub fn run(config: &Config) -> anyhow::Result<()> {
     let started = Instant::now();
     raise_descriptor_limit();
-    let (planes, report) = Planes::start(&planes_config(config), started)?;
+    let (mut planes, report) = Planes::start(&planes_config(config), started)?;
     tell_media(&report);
     // Behind the instance's lock, which the dataplane has taken: no other daemon counts.
     let mut engine_config = config.engine.clone();
     engine_config.epoch = epoch::next(&config.daemon.state_dir)?;
     let records = RecordSink::open(&config.daemon.record)?;
+    let engine = Engine::new(engine_config, SystemRng, now());
+    planes.guard(&engine.guard_setup());
 
     let runtime = tokio::runtime::Runtime::new().context("the async runtime")?;
     runtime.block_on(async {
@@ -56,7 +60,6 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         let (asker, questions) = Asker::new();
         let facts = facts(config, &report, started);
         let server = Server::start(&config.daemon.socket, facts, asker)?;
-        let engine = Engine::new(engine_config, SystemRng, now());
         let event_loop =
             EventLoop::new(engine, planes, Planes::outcomes, transports, records, config.daemon.stop_grace)
                 .on_stop(|| tell_system(&[NotifyState::Stopping]));

@@ -21,7 +21,7 @@ use crate::config::{EngineConfig, MediaSourceRule};
 use crate::counter::{Counter, Counters};
 use crate::engine::streams::{Fed, Streams};
 use crate::flow::Flow;
-use crate::guard::Guard;
+use crate::guard::{Guard, GuardCommand};
 use crate::id::{CallId, ConnId, OpId, TrunkId};
 use crate::identity::Origin;
 use crate::input::Input;
@@ -107,9 +107,15 @@ impl<R: Rng> Engine<R> {
             answered: 0,
             failed: 0,
             counters: Counters::default(),
-            outputs: VecDeque::from([Output::Guard(guard.setup())]),
+            outputs: VecDeque::new(),
             guard,
         }
+    }
+
+    /// How the dataplane's guard is to be set up: before the first socket is open, so that nobody passes by it.
+    #[must_use]
+    pub fn guard_setup(&self) -> GuardCommand {
+        self.guard.setup()
     }
 
     /// Takes one input.
