@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sbc_core::id::{CallId, OpId, RealmId};
 use sbc_core::media::command::{MediaCommand, MediaEvent, MediaResult, StreamCounters};
-use sbc_core::media::plan::{MediaPlan, PeerMedia, Placement, SourcePolicy, StreamPlan, StreamSide};
+use sbc_core::media::plan::{
+    MediaPace, MediaPlan, PeerMedia, Placement, SourcePolicy, StreamPlan, StreamSide,
+};
 use sbc_tests::cleanup::{self, Guard};
 use sbc_tests::netns::{End, Namespace, connect, run};
 use sbc_tests::pcap::Capture;
@@ -215,7 +217,16 @@ fn side(
     source: SourcePolicy,
 ) -> StreamSide {
     let peer = peer.map(|(ip, port)| PeerMedia { rtp: (ip, port).into(), rtcp: (ip, port + 1).into() });
-    StreamSide { realm: RealmId(0), local_ip: local.into(), local_rtp_port, peer, source, dscp: 46 }
+    StreamSide {
+        realm: RealmId(0),
+        local_ip: local.into(),
+        local_rtp_port,
+        peer,
+        rtcp_mux: false,
+        source,
+        pace: MediaPace::default(),
+        dscp: 46,
+    }
 }
 
 /// Both peers signalled and taken at their word.
@@ -359,7 +370,7 @@ fn the_first_packet_claims_a_learning_side_and_is_forwarded() {
         let mut stream = signalled();
         // As from behind a NAT: what was signalled is not what packets come from.
         stream.caller.peer = Some(PeerMedia { rtp: address(CALLER, 9), rtcp: address(CALLER, 10) });
-        stream.caller.source = SourcePolicy::Learn { allowed: CALLER.into() };
+        stream.caller.source = SourcePolicy::learn_from(CALLER.into());
         assert_eq!(border.install(vec![stream.clone()]), [Placement::Kernel]);
         let (outside, inside) = (address(OUTSIDE, OUTSIDE_PORT), address(INSIDE, INSIDE_PORT));
         let caller = bind(&world.caller, CALLER, 47_011);
@@ -739,7 +750,7 @@ fn an_update_loses_no_packet() {
     inside("an_update_loses_no_packet", |world| {
         let mut border = world.start();
         let mut stream = signalled();
-        stream.caller.source = SourcePolicy::Learn { allowed: CALLER.into() };
+        stream.caller.source = SourcePolicy::learn_from(CALLER.into());
         border.install(vec![stream.clone()]);
         let caller = bind(&world.caller, CALLER, CALLER_PORT);
         let callee = bind(&world.callee, CALLEE, CALLEE_PORT);
@@ -770,7 +781,7 @@ fn an_update_loses_no_packet() {
                 // generation, while the caller keeps what it claimed.
                 stream.callee.dscp = (updates % 64) as u8;
                 stream.callee.source = match updates % 2 {
-                    0 => SourcePolicy::Learn { allowed: CALLEE.into() },
+                    0 => SourcePolicy::learn_from(CALLEE.into()),
                     _ => SourcePolicy::Signalled,
                 };
                 border.install(vec![stream.clone()]);

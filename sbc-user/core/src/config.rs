@@ -135,6 +135,13 @@ pub struct Prefix {
 }
 
 impl Prefix {
+    /// One address.
+    #[must_use]
+    pub const fn host(addr: IpAddr) -> Self {
+        let len = if addr.is_ipv4() { 32 } else { 128 };
+        Self { addr, len }
+    }
+
     /// Whether `addr` lies inside. Families never match each other.
     #[must_use]
     pub fn contains(&self, addr: IpAddr) -> bool {

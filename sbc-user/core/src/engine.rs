@@ -133,6 +133,7 @@ impl<R: Rng> Engine<R> {
             Input::Media(MediaEvent::Latched { call, mline, source, .. }) => {
                 tracing::trace!(%call, mline, %source, "media source learned");
             }
+            Input::Media(MediaEvent::Report { .. }) => {}
             Input::Guard(event) => self.on_guard_event(now, event),
             Input::Command { op, command } => self.on_command(now, op, &command),
             Input::Timeout => self.on_timeout(now),

@@ -324,7 +324,7 @@ impl MediaSide {
             peer: side.peer.map(|peer| peer.rtp),
             source: match side.source {
                 SourcePolicy::Signalled => "signalled".to_owned(),
-                SourcePolicy::Learn { allowed } => format!("learned from {allowed}"),
+                SourcePolicy::Learn { allowed, .. } => format!("learned from {}", allowed.addr),
             },
         }
     }

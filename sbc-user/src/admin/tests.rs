@@ -11,7 +11,9 @@ use sbc_core::flow::Transport;
 use sbc_core::guard::{DenyReason, DenyScope, ListKind, Source};
 use sbc_core::id::{CallId, RealmId};
 use sbc_core::media::command::DirectionCounters;
-use sbc_core::media::plan::{MediaPlan, PeerMedia, Placement, SourcePolicy, StreamPlan, StreamSide};
+use sbc_core::media::plan::{
+    MediaPace, MediaPlan, PeerMedia, Placement, SourcePolicy, StreamPlan, StreamSide,
+};
 
 use super::dto::{Calls, Facts, Status};
 use super::server::Server;
@@ -68,8 +70,10 @@ pub(crate) fn call() -> (CallView, Vec<StreamCounters>) {
         peer: peer.map(|peer| PeerMedia { rtp: peer.parse().unwrap(), rtcp: peer.parse().unwrap() }),
         source,
         dscp: 46,
+        rtcp_mux: false,
+        pace: MediaPace::default(),
     };
-    let learn = SourcePolicy::Learn { allowed: [192, 0, 2, 7].into() };
+    let learn = SourcePolicy::learn_from([192, 0, 2, 7].into());
     let stream = StreamPlan {
         mline: 0,
         caller: side(0, [198, 51, 100, 10], 20_000, Some("192.0.2.7:40000"), learn),
@@ -90,7 +94,7 @@ pub(crate) fn call() -> (CallView, Vec<StreamCounters>) {
         rtp_bytes: rtp_kernel * 172,
         rtcp: 2,
         lost,
-        rtp_relay: 0,
+        ..DirectionCounters::default()
     };
     let counters = StreamCounters {
         mline: 0,

@@ -2,7 +2,7 @@
 
 use sbc_core::media::command::{DirectionCounters, StreamCounters};
 
-/// Both together.
+/// Both together; `b` is the later one.
 pub(super) fn add(a: DirectionCounters, b: DirectionCounters) -> DirectionCounters {
     DirectionCounters {
         rtp_kernel: a.rtp_kernel + b.rtp_kernel,
@@ -13,6 +13,11 @@ pub(super) fn add(a: DirectionCounters, b: DirectionCounters) -> DirectionCounte
             (Some(a), Some(b)) => Some(a + b),
             (one, other) => one.or(other),
         },
+        out_of_order: a.out_of_order + b.out_of_order,
+        jitter_us: b.jitter_us.or(a.jitter_us),
+        payload_type_changes: a.payload_type_changes + b.payload_type_changes,
+        source_changes: a.source_changes + b.source_changes,
+        over_rate: a.over_rate + b.over_rate,
     }
 }
 

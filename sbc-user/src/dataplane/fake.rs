@@ -94,6 +94,7 @@ impl Fake {
             MediaCommand::Observe(call) => {
                 Ok(MediaDone { placements: Vec::new(), counters: self.table.counters(call) })
             }
+            MediaCommand::Prime { .. } => Ok(MediaDone::default()),
         }
     }
 }
@@ -156,7 +157,7 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use sbc_core::id::RealmId;
-    use sbc_core::media::plan::{PeerMedia, SourcePolicy, StreamPlan, StreamSide};
+    use sbc_core::media::plan::{MediaPace, PeerMedia, SourcePolicy, StreamPlan, StreamSide};
 
     use super::*;
 
@@ -171,6 +172,8 @@ mod tests {
             }),
             source: SourcePolicy::Signalled,
             dscp: 46,
+            rtcp_mux: false,
+            pace: MediaPace::default(),
         };
         let stream = StreamPlan { mline: 0, caller: side(20_000), callee: side(20_002) };
         let mut plan = MediaPlan { call: CallId(1), streams: vec![stream] };

@@ -129,6 +129,7 @@ impl Dataplane for Relay {
             MediaCommand::Observe(call) => {
                 Ok(MediaDone { placements: Vec::new(), counters: self.counters(call) })
             }
+            MediaCommand::Prime { .. } => Ok(MediaDone::default()),
         };
         self.done.push_back(DataplaneEvent::Done { op, result });
     }
@@ -183,7 +184,7 @@ mod tests {
     use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt, sockopt};
     use sbc_core::id::RealmId;
     use sbc_core::media::command::MediaError;
-    use sbc_core::media::plan::{PeerMedia, SourcePolicy, StreamPlan, StreamSide};
+    use sbc_core::media::plan::{MediaPace, PeerMedia, SourcePolicy, StreamPlan, StreamSide};
 
     use super::*;
 
@@ -202,8 +203,10 @@ mod tests {
             local_ip,
             local_rtp_port: port,
             peer: Some(PeerMedia { rtp: peer, rtcp }),
-            source: SourcePolicy::Learn { allowed: peer.ip() },
+            source: SourcePolicy::learn_from(peer.ip()),
             dscp: 46,
+            rtcp_mux: false,
+            pace: MediaPace::default(),
         }
     }
 

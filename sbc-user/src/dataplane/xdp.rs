@@ -136,6 +136,7 @@ impl Xdp {
                 let counters = self.counters(call);
                 self.answer(op, Ok(MediaDone { placements: Vec::new(), counters }));
             }
+            MediaCommand::Prime { .. } => self.answer(op, Ok(MediaDone::default())),
         }
     }
 

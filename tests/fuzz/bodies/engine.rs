@@ -178,7 +178,7 @@ impl Bench {
                 self.plans.remove(&call);
                 vec![]
             }
-            MediaCommand::Observe(_) => vec![],
+            MediaCommand::Observe(_) | MediaCommand::Prime { .. } => vec![],
         };
         Ok(MediaDone { placements, counters: vec![] })
     }

@@ -18,7 +18,7 @@ use crate::call::Side;
 use crate::config::{MediaRealm, MediaSourceRule};
 use crate::counter::Counter;
 use crate::id::{CallId, RealmId};
-use crate::media::plan::{MediaPlan, PeerMedia, SourcePolicy, StreamPlan, StreamSide};
+use crate::media::plan::{MediaPace, MediaPlan, PeerMedia, SourcePolicy, StreamPlan, StreamSide};
 use crate::media::ports::{PortPair, PortPool};
 use crate::policy::admission::{Refusal, Saying};
 use crate::rng::Rng;
@@ -69,7 +69,7 @@ impl MediaSide {
     }
 
     fn side(&self, rtp_port: u16, peer: Option<PeerMedia>, described: bool, crypto: Crypto) -> StreamSide {
-        let learn = SourcePolicy::Learn { allowed: self.signalling };
+        let learn = SourcePolicy::learn_from(self.signalling);
         let source = match (crypto, self.rule) {
             (Crypto::Sdes, _) => SourcePolicy::Signalled,
             (Crypto::Clear, MediaSourceRule::LearnFromSignallingAddress) => learn,
@@ -83,6 +83,8 @@ impl MediaSide {
             peer,
             source,
             dscp: self.dscp,
+            rtcp_mux: false,
+            pace: MediaPace::default(),
         }
     }
 }
@@ -480,8 +482,7 @@ mod tests {
         out
     }
 
-    const LEARN_CALLEE: SourcePolicy =
-        SourcePolicy::Learn { allowed: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)) };
+    const LEARN_CALLEE: SourcePolicy = SourcePolicy::learn_from(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)));
 
     #[test]
     fn an_answer_decides_which_streams_keep_their_ports() {

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+
 use crate::id::CallId;
 use crate::media::plan::{MediaPlan, Placement};
 
@@ -14,6 +16,15 @@ pub enum MediaCommand {
     Remove(CallId),
     /// Tell what was counted so far. Changes nothing; correct for a call that has no plan.
     Observe(CallId),
+    /// Send one empty RTP and one empty RTCP packet to each of these sides, from our ports of the side to where its
+    /// media goes at present, so that a NAT or firewall in front of it lets packets in. A side that the plan does not
+    /// have, or whose peer is not known, is left out.
+    Prime {
+        /// The call.
+        call: CallId,
+        /// Which sides.
+        sides: Vec<SideOf>,
+    },
 }
 
 impl MediaCommand {
@@ -22,9 +33,18 @@ impl MediaCommand {
     pub const fn call(&self) -> CallId {
         match self {
             Self::Install(plan) => plan.call,
-            Self::Remove(call) | Self::Observe(call) => *call,
+            Self::Remove(call) | Self::Observe(call) | Self::Prime { call, .. } => *call,
         }
     }
+}
+
+/// One side of one stream of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SideOf {
+    /// Position of the m-line.
+    pub mline: u8,
+    /// Whether it is the caller's side.
+    pub caller_side: bool,
 }
 
 /// The answer to a [`MediaCommand`].
@@ -94,6 +114,16 @@ pub struct DirectionCounters {
     pub rtcp: u64,
     /// RTP packets that the sender's sequence numbers say are missing, as far as the carrier of the stream sees them.
     pub lost: Option<u64>,
+    /// RTP packets that came after one with a higher number.
+    pub out_of_order: u64,
+    /// Interarrival jitter at the last look (RFC 3550 s.6.4.1), microseconds; `None` where the clock rate is not known.
+    pub jitter_us: Option<u32>,
+    /// How often the payload type changed from one RTP packet to the next.
+    pub payload_type_changes: u64,
+    /// How often the synchronisation source changed from one RTP packet to the next.
+    pub source_changes: u64,
+    /// Packets dropped because they were more than the side's `MediaPace` allows.
+    pub over_rate: u64,
 }
 
 impl DirectionCounters {
@@ -117,5 +147,16 @@ pub enum MediaEvent {
         rtcp: bool,
         /// The source that claimed it.
         source: SocketAddr,
+    },
+    /// A copy of an RTCP packet that was forwarded. Not every one is told: there is a limit to how many wait.
+    Report {
+        /// The call.
+        call: CallId,
+        /// Position of the m-line.
+        mline: u8,
+        /// Whether the caller's side sent it.
+        caller_side: bool,
+        /// The packet from its first byte, cut off where it is long. Nothing in it was checked but its header.
+        packet: Bytes,
     },
 }

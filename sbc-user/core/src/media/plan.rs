@@ -1,7 +1,8 @@
 //! The media plan of a call: every stream, both sides, who may send. The dataplane obeys it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use crate::config::Prefix;
 use crate::id::{CallId, RealmId};
 pub use crate::peer_media::PeerMedia;
 
@@ -36,8 +37,13 @@ pub struct StreamSide {
     pub local_rtp_port: u16,
     /// Where the peer said that it receives. `None` before its SDP is known: nothing is sent to it yet.
     pub peer: Option<PeerMedia>,
+    /// Whether the peer sends RTP and RTCP to `local_rtp_port` and receives both at `peer.rtp` (RFC 5761). The port
+    /// after it stays ours and takes nothing.
+    pub rtcp_mux: bool,
     /// From where packets are accepted on our ports of this side.
     pub source: SourcePolicy,
+    /// What the peer is expected to send here.
+    pub pace: MediaPace,
     /// DSCP of what we send to this side, 0 to 63.
     pub dscp: u8,
 }
@@ -47,12 +53,51 @@ pub struct StreamSide {
 pub enum SourcePolicy {
     /// From `StreamSide::peer` exactly; while that is `None`, from nowhere.
     Signalled,
-    /// The first valid packet whose source address is `allowed` claims the slot with its source port; from then on
-    /// only that source is accepted and packets to this side go there.
+    /// While the window is open the first valid packet whose source address is in `allowed` claims the slot with its
+    /// source port; from then on only that source is accepted and packets to this side go there (RFC 7362). Where the
+    /// window was closed before anybody claimed, it is as with `Signalled`.
     Learn {
-        /// The only address that may claim.
-        allowed: IpAddr,
+        /// Who may claim.
+        allowed: Prefix,
+        /// Whether anybody may at present.
+        window: LearnWindow,
     },
+}
+
+impl SourcePolicy {
+    /// Learned from one address, for as long as it takes.
+    #[must_use]
+    pub const fn learn_from(address: IpAddr) -> Self {
+        Self::Learn { allowed: Prefix::host(address), window: LearnWindow { opening: 0, open: true } }
+    }
+
+    /// Whether a packet from there may claim a slot that nobody has claimed.
+    #[must_use]
+    pub fn lets_claim(&self, from: SocketAddr) -> bool {
+        match self {
+            Self::Learn { allowed, window } => window.open && allowed.contains(from.ip()),
+            Self::Signalled => false,
+        }
+    }
+}
+
+/// When a side may be claimed. The engine opens and closes it; the dataplane has no clock for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LearnWindow {
+    /// Number of this opening. A plan with another number voids what was learned before as a source; packets to the
+    /// side go to `StreamSide::peer` until the next claim.
+    pub opening: u32,
+    /// Whether it is open. Closing keeps what was learned.
+    pub open: bool,
+}
+
+/// What a stream is expected to be, from its negotiated codecs. Zeroes: nothing is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MediaPace {
+    /// More RTP packets than this in a second are dropped; 0: no limit. Holds the margin already.
+    pub packets_per_second: u32,
+    /// Clock rate of the RTP timestamps in Hz, for jitter (RFC 3550 s.6.4.1); 0: unknown or more than one.
+    pub clock_rate_hz: u32,
 }
 
 /// What carries a stream.

@@ -412,6 +412,7 @@ impl Pair {
             MediaCommand::Observe(call) => {
                 Ok(MediaDone { placements: vec![], counters: self.counters(call) })
             }
+            MediaCommand::Prime { .. } => Ok(MediaDone::default()),
         }
     }
 

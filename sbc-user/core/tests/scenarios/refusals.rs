@@ -96,7 +96,7 @@ fn media_behind_nat_is_learned_from_the_signalling_address() {
     let mut pair = Pair::with(Setup { learn_a: true, ..Setup::default() });
     pair.a.invite("bob", Some(&sdp("192.168.1.10", 40000, "8", "")));
     pair.run_ms(100);
-    let learn = SourcePolicy::Learn { allowed: "198.51.100.10".parse().unwrap() };
+    let learn = SourcePolicy::learn_from("198.51.100.10".parse().unwrap());
     assert_eq!(pair.plan().streams[0].caller.source, learn);
     pair.b.respond(200, Some(&answer()));
     pair.run_ms(100);

@@ -63,7 +63,7 @@ fn early_media_flows_before_the_answer() {
     pair.run_ms(100);
     let before = &pair.plan().streams[0];
     assert_eq!(before.callee.peer, None);
-    assert_eq!(before.callee.source, SourcePolicy::Learn { allowed: "10.9.0.20".parse().unwrap() });
+    assert_eq!(before.callee.source, SourcePolicy::learn_from("10.9.0.20".parse().unwrap()));
     assert_eq!(before.caller.source, SourcePolicy::Signalled);
     pair.media = Media::Slow(Duration::from_millis(50));
     pair.b.respond(183, Some(&answer()));

@@ -95,7 +95,7 @@ pub(crate) fn engine(bytes: &[u8]) -> Passage {
             Output::Media { op, command } => {
                 let placements = match command {
                     MediaCommand::Install(plan) => vec![Placement::Kernel; plan.streams.len()],
-                    MediaCommand::Remove(_) | MediaCommand::Observe(_) => vec![],
+                    MediaCommand::Remove(_) | MediaCommand::Observe(_) | MediaCommand::Prime { .. } => vec![],
                 };
                 let result = Ok(MediaDone { placements, counters: vec![] });
                 engine.handle_input(now, Input::MediaDone { op, result });

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use sbc_common::counter::Counter;
 use sbc_core::id::{CallId, OpId, RealmId};
 use sbc_core::media::command::{DirectionCounters, MediaCommand, MediaDone, MediaEvent, MediaResult};
-use sbc_core::media::plan::{MediaPlan, PeerMedia, Placement, SourcePolicy, StreamPlan, StreamSide};
+use sbc_core::media::plan::{
+    MediaPace, MediaPlan, PeerMedia, Placement, SourcePolicy, StreamPlan, StreamSide,
+};
 
 use super::{Addresses, Datagram, Wire};
 use crate::dataplane::DataplaneEvent;
@@ -160,6 +162,8 @@ impl<'a> Bench<'a> {
             peer: Some(media(peer)),
             source: SourcePolicy::Signalled,
             dscp: 46,
+            rtcp_mux: false,
+            pace: MediaPace::default(),
         };
         let offset = if call == CALL { 0 } else { 10 };
         let stream = |mline: u8| {
@@ -186,7 +190,7 @@ impl<'a> Bench<'a> {
     /// One stream, the caller's side of which learns from the caller's address.
     pub(super) fn learning_plan(&self) -> MediaPlan {
         let mut plan = self.plan(CALL, 1);
-        plan.streams[0].caller.source = SourcePolicy::Learn { allowed: self.at.caller };
+        plan.streams[0].caller.source = SourcePolicy::learn_from(self.at.caller);
         plan
     }
 

@@ -150,6 +150,7 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
                 let counters = self.counters(call);
                 self.answer(now, call, op, Ok(MediaDone { placements: Vec::new(), counters }));
             }
+            MediaCommand::Prime { call, .. } => self.answer(now, call, op, Ok(MediaDone::default())),
         }
     }
 

@@ -295,7 +295,7 @@ impl Side {
         };
         match (self.plan.source, *learned) {
             (SourcePolicy::Learn { .. }, Some(source)) if source == from => Ok(false),
-            (SourcePolicy::Learn { allowed }, None) if allowed == from.ip() => {
+            (policy @ SourcePolicy::Learn { .. }, None) if policy.lets_claim(from) => {
                 *learned = Some(from);
                 Ok(true)
             }
@@ -324,6 +324,7 @@ impl Side {
             rtp_bytes: self.rtp_bytes,
             rtcp: self.rtcp,
             lost: self.loss.lost(),
+            ..DirectionCounters::default()
         }
     }
 }

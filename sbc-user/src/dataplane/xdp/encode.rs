@@ -108,8 +108,8 @@ pub(crate) fn pairs(stream: &StreamPlan, address_slots: [u16; 2], hops: [Hops; 2
             });
             let accept = match side.source {
                 SourcePolicy::Signalled => peer.map_or(Accept::Nothing, Accept::Exactly),
-                SourcePolicy::Learn { allowed } => {
-                    usable(allowed).map_or(Accept::Nothing, |allowed| Accept::Claim(allowed.octets()))
+                SourcePolicy::Learn { allowed, .. } => {
+                    usable(allowed.addr).map_or(Accept::Nothing, |allowed| Accept::Claim(allowed.octets()))
                 }
             };
             Side {

@@ -250,7 +250,7 @@ impl Xdp {
         for side in [&stream.caller, &stream.callee] {
             self.address_slot(side)?;
             let allowed = match side.source {
-                SourcePolicy::Learn { allowed } => Some(SocketAddr::new(allowed, 0)),
+                SourcePolicy::Learn { allowed, .. } => Some(SocketAddr::new(allowed.addr, 0)),
                 SourcePolicy::Signalled => None,
             };
             let peer = side.peer.map(|peer| [peer.rtp, peer.rtcp]);
@@ -300,8 +300,8 @@ impl SidePaths {
                 let [rtp, rtcp] = peers.unwrap_or_default();
                 Self { rtp, rtcp, signalled: Vec::new() }
             }
-            SourcePolicy::Learn { allowed } => {
-                let allowed = path(allowed);
+            SourcePolicy::Learn { allowed, .. } => {
+                let allowed = path(allowed.addr);
                 let signalled = peers.into_iter().flatten().flatten().filter(|key| Some(*key) != allowed);
                 Self { rtp: allowed, rtcp: allowed, signalled: signalled.collect() }
             }
@@ -336,5 +336,6 @@ fn directions(flows: &FlowTable, [rtp, rtcp]: &[PairState; 2]) -> [DirectionCoun
         rtp_bytes: rtp[at].bytes,
         rtcp: rtcp[at].packets,
         lost: rtp[at].lost(),
+        ..DirectionCounters::default()
     })
 }

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 
 use sbc_core::id::RealmId;
 use sbc_core::media::command::MediaEvent;
-use sbc_core::media::plan::{PeerMedia, SourcePolicy, StreamSide};
+use sbc_core::media::plan::{MediaPace, PeerMedia, SourcePolicy, StreamSide};
 
 use super::*;
 use crate::dataplane::fake::Fake;
@@ -117,6 +117,8 @@ fn stream(mline: u8) -> StreamPlan {
             peer: Some(PeerMedia { rtp: (peer, port).into(), rtcp: (peer, port + 1).into() }),
             source: SourcePolicy::Signalled,
             dscp: 46,
+            rtcp_mux: false,
+            pace: MediaPace::default(),
         }
     };
     StreamPlan { mline, caller: side(20_000, [192, 0, 2, 1]), callee: side(30_000, [198, 51, 100, 1]) }
@@ -230,7 +232,7 @@ fn events_of_both_carriers_are_passed_on() {
     let mut bench = Bench::new(&[1]);
     let learning = |mline| {
         let mut plan = stream(mline);
-        plan.caller.source = SourcePolicy::Learn { allowed: plan.caller.peer.unwrap().rtp.ip() };
+        plan.caller.source = SourcePolicy::learn_from(plan.caller.peer.unwrap().rtp.ip());
         plan
     };
     bench.install(&[learning(0), learning(1)]).unwrap();

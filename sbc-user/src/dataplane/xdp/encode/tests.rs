@@ -1,7 +1,7 @@
 use super::*;
 use sbc_common::flow::{FlowSlot, Learned};
 use sbc_core::id::RealmId;
-use sbc_core::media::plan::PeerMedia;
+use sbc_core::media::plan::{MediaPace, PeerMedia};
 
 const CALLER_IP: [u8; 4] = [192, 0, 2, 10];
 const CALLEE_IP: [u8; 4] = [198, 51, 100, 10];
@@ -17,11 +17,13 @@ fn side(local_rtp_port: u16, peer: Option<(&str, u16)>, source: SourcePolicy) ->
         }),
         source,
         dscp: 46,
+        rtcp_mux: false,
+        pace: MediaPace::default(),
     }
 }
 
 fn learn(ip: &str) -> SourcePolicy {
-    SourcePolicy::Learn { allowed: ip.parse().unwrap() }
+    SourcePolicy::learn_from(ip.parse().unwrap())
 }
 
 fn stream(caller: StreamSide, callee: StreamSide) -> StreamPlan {
