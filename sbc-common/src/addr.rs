@@ -68,9 +68,35 @@ pub struct AddressSlot {
     pub ifindex: u32,
     /// The VLAN id that the address is on; 0 for none.
     pub vlan: u16,
+    /// The outer VLAN id (IEEE 802.1ad) that `vlan` is in; 0 for none.
+    pub outer_vlan: u16,
     /// The entry's own index. The program takes it from here: an index that it counted itself would make the
     /// verifier follow the rest of the program once for every entry.
     pub slot: u16,
+    /// Always zero.
+    pub unused: [u8; 2],
+}
+
+/// One of our IPv6 media addresses, as [`AddressSlot`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct AddressSlot6 {
+    /// The address, network order.
+    pub address: [u8; 16],
+    /// First port of the media range, host order.
+    pub port_min: u16,
+    /// Last port of the media range, host order.
+    pub port_max: u16,
+    /// The interface that the address is on; 0 if the entry is not used.
+    pub ifindex: u32,
+    /// The VLAN id that the address is on; 0 for none.
+    pub vlan: u16,
+    /// The outer VLAN id that `vlan` is in; 0 for none.
+    pub outer_vlan: u16,
+    /// The entry's own index.
+    pub slot: u16,
+    /// Always zero.
+    pub unused: [u8; 2],
 }
 
 #[cfg(test)]
@@ -82,7 +108,7 @@ mod tests {
     fn layout_is_locked() {
         assert_eq!((size_of::<Endpoint>(), align_of::<Endpoint>()), (8, 8));
         assert_eq!((offset_of!(Endpoint, address), offset_of!(Endpoint, port)), (0, 4));
-        assert_eq!((size_of::<AddressSlot>(), align_of::<AddressSlot>()), (16, 4));
+        assert_eq!((size_of::<AddressSlot>(), align_of::<AddressSlot>()), (20, 4));
         assert_eq!(
             (
                 offset_of!(AddressSlot, address),
@@ -90,9 +116,25 @@ mod tests {
                 offset_of!(AddressSlot, port_max),
                 offset_of!(AddressSlot, ifindex),
                 offset_of!(AddressSlot, vlan),
+                offset_of!(AddressSlot, outer_vlan),
                 offset_of!(AddressSlot, slot)
             ),
-            (0, 4, 6, 8, 12, 14)
+            (0, 4, 6, 8, 12, 14, 16)
+        );
+    }
+
+    #[test]
+    fn layout_of_ipv6_is_locked() {
+        assert_eq!((size_of::<AddressSlot6>(), align_of::<AddressSlot6>()), (32, 4));
+        assert_eq!(
+            (
+                offset_of!(AddressSlot6, port_min),
+                offset_of!(AddressSlot6, ifindex),
+                offset_of!(AddressSlot6, vlan),
+                offset_of!(AddressSlot6, outer_vlan),
+                offset_of!(AddressSlot6, slot)
+            ),
+            (16, 20, 24, 26, 28)
         );
     }
 

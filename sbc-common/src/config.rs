@@ -12,14 +12,14 @@ pub struct Config {
     pub verify_one_in: u32,
     /// Entries of `ADDRESSES` to look through; unused ones among them have no interface.
     pub address_slots: u32,
-    /// Always zero.
-    pub unused: [u8; 4],
+    /// The same of `ADDRESSES6`.
+    pub address_slots6: u32,
 }
 
 impl Config {
     /// This layout, and a check that costs nothing to speak of.
-    pub const fn new(address_slots: u32) -> Self {
-        Self { abi: crate::limits::ABI, verify_one_in: 1024, address_slots, unused: [0; 4] }
+    pub const fn new(address_slots: u32, address_slots6: u32) -> Self {
+        Self { abi: crate::limits::ABI, verify_one_in: 1024, address_slots, address_slots6 }
     }
 }
 
@@ -36,10 +36,10 @@ mod tests {
                 offset_of!(Config, abi),
                 offset_of!(Config, verify_one_in),
                 offset_of!(Config, address_slots),
-                offset_of!(Config, unused)
+                offset_of!(Config, address_slots6)
             ),
             (0, 4, 8, 12)
         );
-        assert!(Config::new(1).verify_one_in.is_power_of_two());
+        assert!(Config::new(1, 0).verify_one_in.is_power_of_two());
     }
 }

@@ -15,9 +15,9 @@ pub struct LatchedRecord {
     /// The source that claimed it.
     pub source: Endpoint,
     /// The generation that it was claimed in.
-    pub generation: u32,
+    pub generation: u16,
     /// Always zero.
-    pub unused: [u8; 4],
+    pub unused: [u8; 6],
 }
 
 /// `kind` of [`LatchedRecord`].
@@ -31,8 +31,8 @@ impl LatchedRecord {
 
     /// A record of a claim.
     #[inline(always)]
-    pub const fn new(slot: SlotIndex, source: Endpoint, generation: u32) -> Self {
-        Self { kind: LATCHED, slot: slot.0, source, generation, unused: [0; 4] }
+    pub const fn new(slot: SlotIndex, source: Endpoint, generation: u16) -> Self {
+        Self { kind: LATCHED, slot: slot.0, source, generation, unused: [0; 6] }
     }
 }
 
@@ -68,7 +68,7 @@ pub enum Event {
         /// The source that claimed it.
         source: Endpoint,
         /// The generation that it was claimed in: an event of an earlier flow must not be taken for this one's.
-        generation: u32,
+        generation: u16,
     },
     /// A limit was exceeded, once in a window.
     Exceeded {
@@ -92,7 +92,7 @@ impl Event {
                     port: [bytes[12], bytes[13]],
                     unused: [0; 2],
                 },
-                generation: word(16),
+                generation: u16::from_ne_bytes([bytes[16], bytes[17]]),
             }),
             EXCEEDED => {
                 let [_, _, _, _, _, _, _, _, a, b, c, d, e, f, g, h, family, ..] = *bytes;
@@ -120,7 +120,7 @@ mod tests {
                 offset_of!(LatchedRecord, generation),
                 offset_of!(LatchedRecord, unused)
             ),
-            (0, 4, 8, 16, 20)
+            (0, 4, 8, 16, 18)
         );
         let (slot, source) = (SlotIndex::new(1, 20_000), Endpoint::new([203, 0, 113, 9], 40_000));
         // SAFETY: 24 bytes without padding.

@@ -19,6 +19,11 @@
 //! and chooses it so that its tag is new to both slots ([`Generation::next_for`]); so a word that an earlier flow
 //! left, or that a packet of it still writes, never counts.
 //!
+//! RTP and RTCP on one port (RFC 5761): the slot's `kind` is `Muxed`. What arrives there as RTCP is accepted by this slot,
+//! but leaves by the next one: its `destination`, `learned_destination`, `partner`, next hop and counters, which is why
+//! its `state` is `Muxed`. A claim tells the other side's slots that send to the claimed port: the one whose port is even
+//! like its own, or odd like its own; both if the claimed port is muxed.
+//!
 //! To publish: while `state` is Idle write `expected`, `destination`, `partner`; then word 0 in one release store.
 //! To withdraw: store word 0 with Idle and the same generation.
 
@@ -37,17 +42,55 @@ pub enum FlowState {
     Latched = 2,
     /// The userspace relay serves this port: every packet passes.
     Relay = 3,
+    /// The way out of RTCP that arrives on the port before. What arrives on this port itself is dropped.
+    Muxed = 4,
+}
+
+/// What a packet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MediaKind {
+    /// RTP.
+    Rtp,
+    /// RTCP.
+    Rtcp,
 }
 
 /// What a port of ours carries.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum MediaKind {
+pub enum PortKind {
     /// RTP.
     #[default]
     Rtp = 0,
     /// RTCP.
     Rtcp = 1,
+    /// RTP and RTCP (RFC 5761).
+    Muxed = 2,
+}
+
+impl From<MediaKind> for PortKind {
+    #[inline(always)]
+    fn from(kind: MediaKind) -> Self {
+        match kind {
+            MediaKind::Rtp => Self::Rtp,
+            MediaKind::Rtcp => Self::Rtcp,
+        }
+    }
+}
+
+/// Where a flow's packets go.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// To an IPv4 peer. The partner is a slot of `FLOWS`.
+    #[default]
+    V4 = 0,
+    /// To an IPv6 peer. The partner is a slot of `FLOWS6`.
+    V6 = 1,
+    /// To a port of ours, which is the other party's way in: the packet goes on in the slot of that port as if it had
+    /// arrived there, from the address and port that it would have left from. `next_hop` is the address slot of the
+    /// destination.
+    Local = 2,
 }
 
 /// Position of a slot in the table: address slot and local port.
@@ -74,29 +117,23 @@ impl SlotIndex {
     }
 }
 
-/// Numbers the flows that a slot has held. Never a value whose tag is 0, because a fresh slot is all zeroes.
+/// Numbers the flows that a slot has held. Never 0, because a fresh slot is all zeroes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Generation(u32);
+pub struct Generation(u16);
 
 impl Generation {
     /// The first one.
     pub const FIRST: Self = Self(1);
 
-    /// A number as a generation, unless its tag is 0.
-    pub const fn new(number: u32) -> Option<Self> {
-        if number as u16 == 0 { None } else { Some(Self(number)) }
+    /// A number as a generation, unless it is 0.
+    pub const fn new(number: u16) -> Option<Self> {
+        if number == 0 { None } else { Some(Self(number)) }
     }
 
-    /// The number.
+    /// The number, which is also what stamps a learned word.
     #[inline(always)]
-    pub const fn number(self) -> u32 {
+    pub const fn number(self) -> u16 {
         self.0
-    }
-
-    /// What stamps a learned word: the low 16 bits.
-    #[inline(always)]
-    pub const fn tag(self) -> u16 {
-        self.0 as u16
     }
 
     /// The next generation whose tag occurs in neither of the two slots.
@@ -107,8 +144,7 @@ impl Generation {
         let mut number = self.0;
         loop {
             number = number.wrapping_add(1);
-            let tag = number as u16;
-            if tag != 0 && !slots.iter().any(|slot| slot.has_tag(tag)) {
+            if number != 0 && !slots.iter().any(|slot| slot.has_tag(number)) {
                 return Self(number);
             }
         }
@@ -122,39 +158,98 @@ pub struct FlowHead {
     /// What to do with packets.
     pub state: FlowState,
     /// What the port carries.
-    pub kind: MediaKind,
+    pub kind: PortKind,
     /// Index of the next hop towards the destination; 0 is none.
     pub next_hop: u16,
     /// Number of the flow, see [`Generation`].
-    pub generation: u32,
+    pub generation: u16,
+    /// Where packets go.
+    pub way: Way,
+    /// [`FlowHead::FOLLOWS_PARTNER`] or 0.
+    pub flags: u8,
 }
 
 impl FlowHead {
+    /// The destination is the partner's learned source, as soon as it has one. Only where one of the two is in `FLOWS6`:
+    /// between slots of `FLOWS` a claim writes `learned_destination`.
+    pub const FOLLOWS_PARTNER: u8 = 1;
+
     /// As the word in the map.
     #[inline(always)]
     pub const fn to_word(self) -> u64 {
-        let ([a, b], [c, d, e, f]) = (self.next_hop.to_ne_bytes(), self.generation.to_ne_bytes());
-        u64::from_ne_bytes([self.state as u8, self.kind as u8, a, b, c, d, e, f])
+        let ([a, b], [c, d]) = (self.next_hop.to_ne_bytes(), self.generation.to_ne_bytes());
+        u64::from_ne_bytes([self.state as u8, self.kind as u8, a, b, c, d, self.way as u8, self.flags])
     }
 
-    /// From a word; `None` if state or kind is a number that this version does not know.
+    /// From a word; `None` if state, kind or way is a number that this version does not know.
     #[inline(always)]
     pub const fn from_word(word: u64) -> Option<Self> {
-        let [state, kind, a, b, c, d, e, f] = word.to_ne_bytes();
+        let [state, kind, a, b, c, d, way, flags] = word.to_ne_bytes();
         let state = match state {
             0 => FlowState::Idle,
             1 => FlowState::Learning,
             2 => FlowState::Latched,
             3 => FlowState::Relay,
+            4 => FlowState::Muxed,
             _ => return None,
         };
         let kind = match kind {
-            0 => MediaKind::Rtp,
-            1 => MediaKind::Rtcp,
+            0 => PortKind::Rtp,
+            1 => PortKind::Rtcp,
+            2 => PortKind::Muxed,
             _ => return None,
         };
-        let (next_hop, generation) = (u16::from_ne_bytes([a, b]), u32::from_ne_bytes([c, d, e, f]));
-        Some(Self { state, kind, next_hop, generation })
+        let way = match way {
+            0 => Way::V4,
+            1 => Way::V6,
+            2 => Way::Local,
+            _ => return None,
+        };
+        let (next_hop, generation) = (u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]));
+        Some(Self { state, kind, next_hop, generation, way, flags })
+    }
+}
+
+/// From where packets are accepted, or who may claim a slot.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Allowed {
+    /// The address, network order.
+    pub address: [u8; 4],
+    /// The port, network order. 0 allows any port in `Learning`, and nobody in `Latched`.
+    pub port: [u8; 2],
+    /// In `Learning`: so many leading bits of the address must be equal; 32 is this address, 0 is any.
+    pub prefix: u8,
+    /// Always zero.
+    pub unused: u8,
+}
+
+impl Allowed {
+    /// Nobody.
+    pub const NOBODY: Self = Self::exactly(Endpoint::NONE);
+
+    /// One endpoint.
+    pub const fn exactly(endpoint: Endpoint) -> Self {
+        Self { address: endpoint.address, port: endpoint.port, prefix: 32, unused: 0 }
+    }
+
+    /// Any port of the addresses that begin with so many bits of this one.
+    pub const fn any_port(address: [u8; 4], prefix: u8) -> Self {
+        Self { address, port: [0; 2], prefix, unused: 0 }
+    }
+
+    /// As the word in the map.
+    #[inline(always)]
+    pub const fn to_word(self) -> u64 {
+        let ([a, b, c, d], [e, f]) = (self.address, self.port);
+        u64::from_ne_bytes([a, b, c, d, e, f, self.prefix, 0])
+    }
+
+    /// From the word in the map.
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Self {
+        let [a, b, c, d, e, f, prefix, _] = word.to_ne_bytes();
+        Self { address: [a, b, c, d], port: [e, f], prefix, unused: 0 }
     }
 }
 
@@ -207,7 +302,7 @@ pub struct Learned {
     pub address: [u8; 4],
     /// The port, network order.
     pub port: [u8; 2],
-    /// [`Generation::tag`] of the flow; in any other generation the word is void. 0: nothing was ever learned.
+    /// [`Generation::number`] of the flow; in any other generation the word is void. 0: nothing was ever learned.
     pub tag: u16,
 }
 
@@ -249,9 +344,10 @@ impl Learned {
 pub struct FlowSlot {
     /// Daemon; published last.
     pub head: FlowHead,
-    /// Daemon: from where packets are accepted, or may claim the slot. Port 0 allows any port of that address.
-    pub expected: Endpoint,
-    /// Daemon: where packets go, unless another destination was learned.
+    /// Daemon: from where packets are accepted, or may claim the slot.
+    pub expected: Allowed,
+    /// Daemon: where packets go, unless another destination was learned. With way `V6` the address is the cold slot's
+    /// `destination6`.
     pub destination: Target,
     /// Kernel, by compare-and-exchange: the source that claimed this slot.
     pub learned_source: Learned,
@@ -313,7 +409,7 @@ impl FlowSlot {
         let [a, b, c, d, e, f, g, h] = words[Self::PARTNER].to_ne_bytes();
         Some(Self {
             head,
-            expected: Endpoint::from_word(words[Self::EXPECTED]),
+            expected: Allowed::from_word(words[Self::EXPECTED]),
             destination: Target::from_word(words[Self::DESTINATION]),
             learned_source: Learned::from_word(words[Self::LEARNED_SOURCE]),
             learned_destination: Learned::from_word(words[Self::LEARNED_DESTINATION]),
@@ -326,14 +422,12 @@ impl FlowSlot {
 
     /// The learned source, if it belongs to the slot's present flow.
     pub const fn source(&self) -> Option<Endpoint> {
-        self.learned_source.endpoint(self.head.generation as u16)
+        self.learned_source.endpoint(self.head.generation)
     }
 
     /// Whether a tag occurs in this slot: as its generation's or in a learned word.
     const fn has_tag(&self, tag: u16) -> bool {
-        self.head.generation as u16 == tag
-            || self.learned_source.tag == tag
-            || self.learned_destination.tag == tag
+        self.head.generation == tag || self.learned_source.tag == tag || self.learned_destination.tag == tag
     }
 }
 
@@ -364,9 +458,15 @@ mod tests {
                 offset_of!(FlowHead, state),
                 offset_of!(FlowHead, kind),
                 offset_of!(FlowHead, next_hop),
-                offset_of!(FlowHead, generation)
+                offset_of!(FlowHead, generation),
+                offset_of!(FlowHead, way),
+                offset_of!(FlowHead, flags)
             ),
-            (0, 1, 2, 4)
+            (0, 1, 2, 4, 6, 7)
+        );
+        assert_eq!(
+            (offset_of!(Allowed, address), offset_of!(Allowed, port), offset_of!(Allowed, prefix)),
+            (0, 4, 6)
         );
         assert_eq!(
             (
@@ -381,7 +481,7 @@ mod tests {
             (offset_of!(Learned, address), offset_of!(Learned, port), offset_of!(Learned, tag)),
             (0, 4, 6)
         );
-        for size in [size_of::<FlowHead>(), size_of::<Target>(), size_of::<Learned>()] {
+        for size in [size_of::<FlowHead>(), size_of::<Allowed>(), size_of::<Target>(), size_of::<Learned>()] {
             assert_eq!(size, 8);
         }
     }
@@ -390,11 +490,13 @@ mod tests {
         FlowSlot {
             head: FlowHead {
                 state: FlowState::Learning,
-                kind: MediaKind::Rtcp,
+                kind: PortKind::Rtcp,
                 next_hop: 0x0102,
-                generation: 0x0a0b_0c0d,
+                generation: 0x0c0d,
+                way: Way::V6,
+                flags: FlowHead::FOLLOWS_PARTNER,
             },
-            expected: Endpoint::new([192, 0, 2, 1], 0),
+            expected: Allowed::any_port([192, 0, 2, 1], 24),
             destination: Target::new(Endpoint::new([198, 51, 100, 2], 4000), 46, 64),
             learned_source: Learned::new(Endpoint::new([192, 0, 2, 1], 5000), 0x0c0d),
             learned_destination: Learned::new(Endpoint::new([198, 51, 100, 3], 6000), 7),
@@ -415,10 +517,11 @@ mod tests {
     }
 
     #[test]
-    fn unknown_states_and_kinds_are_refused() {
+    fn unknown_states_kinds_and_ways_are_refused() {
         assert_eq!(FlowHead::from_word(0), Some(FlowHead::default()));
-        assert_eq!(FlowHead::from_word(u64::from_ne_bytes([4, 0, 0, 0, 0, 0, 0, 0])), None);
-        assert_eq!(FlowHead::from_word(u64::from_ne_bytes([1, 2, 0, 0, 0, 0, 0, 0])), None);
+        assert_eq!(FlowHead::from_word(u64::from_ne_bytes([5, 0, 0, 0, 0, 0, 0, 0])), None);
+        assert_eq!(FlowHead::from_word(u64::from_ne_bytes([1, 3, 0, 0, 0, 0, 0, 0])), None);
+        assert_eq!(FlowHead::from_word(u64::from_ne_bytes([1, 0, 0, 0, 0, 0, 3, 0])), None);
     }
 
     #[test]
@@ -434,11 +537,10 @@ mod tests {
     fn a_new_generation_avoids_every_tag_of_both_slots() {
         let fresh = FlowSlot::default();
         assert_eq!(Generation::FIRST.next_for([&fresh, &fresh]).number(), 2);
-        assert_eq!(Generation(0xffff).next_for([&fresh, &fresh]).number(), 0x1_0001);
-        assert_eq!(Generation(0xffff_ffff).next_for([&fresh, &fresh]).number(), 1);
+        assert_eq!(Generation(0xffff).next_for([&fresh, &fresh]).number(), 1);
         let used = slot();
-        assert_eq!(Generation(0x0c0c).next_for([&used, &fresh]).tag(), 0x0c0e);
-        assert_eq!(Generation(6).next_for([&fresh, &used]).tag(), 8);
+        assert_eq!(Generation(0x0c0c).next_for([&used, &fresh]).number(), 0x0c0e);
+        assert_eq!(Generation(6).next_for([&fresh, &used]).number(), 8);
     }
 
     #[test]

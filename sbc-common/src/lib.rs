@@ -15,12 +15,13 @@ pub mod counter;
 pub mod event;
 pub mod first_line;
 pub mod flow;
+pub mod flow6;
 pub mod guard;
 pub mod limits;
 pub mod names;
 pub mod next_hop;
 pub mod rtp;
-pub mod sequence;
+pub mod stream;
 pub mod window;
 
 #[cfg(feature = "user")]

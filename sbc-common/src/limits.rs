@@ -1,7 +1,7 @@
 //! Capacities of the maps, each with its reason, and the number of the layout.
 
 /// Rises with every change of a map's layout, key or meaning. Pins live in a directory of this number.
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
 
 /// Media addresses of ours: each costs 4 MiB of flow slots, and the loader makes only as many as are configured.
 pub const ADDRESS_SLOTS: u32 = 64;

@@ -2,8 +2,8 @@
 
 /// Flow slots: mmapable array of [`crate::flow::FlowSlot`], indexed by [`crate::flow::SlotIndex`].
 pub const FLOWS: &str = "FLOWS";
-/// RTP numbering: mmapable array of [`crate::sequence::SequenceSlot`], indexed like [`FLOWS`].
-pub const SEQUENCES: &str = "SEQUENCES";
+/// What the packets say: mmapable array of [`crate::stream::StreamSlot`], indexed like [`FLOWS`].
+pub const STREAMS: &str = "STREAMS";
 /// Next hops: array of [`crate::next_hop::NextHop`].
 pub const NEXT_HOPS: &str = "NEXT_HOPS";
 /// Our media addresses: array of [`crate::addr::AddressSlot`], indexed by address slot.
@@ -34,7 +34,7 @@ pub const TRUSTED: &str = "TRUSTED";
 /// Every map of the object.
 pub const MAPS: [&str; 15] = [
     FLOWS,
-    SEQUENCES,
+    STREAMS,
     NEXT_HOPS,
     ADDRESSES,
     DEVICES,

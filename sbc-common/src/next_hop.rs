@@ -18,8 +18,10 @@ pub struct NextHop {
     pub mtu: u16,
     /// The egress interface; 0 while the hop is not resolved.
     pub ifindex: u32,
+    /// VLAN id of the outer tag (IEEE 802.1ad) to send with before that of `vlan`, host order; 0 for none.
+    pub outer_vlan: u16,
     /// Always zero.
-    pub unused: [u8; 4],
+    pub unused: [u8; 2],
 }
 
 #[cfg(test)]
@@ -37,9 +39,10 @@ mod tests {
                 offset_of!(NextHop, vlan),
                 offset_of!(NextHop, mtu),
                 offset_of!(NextHop, ifindex),
+                offset_of!(NextHop, outer_vlan),
                 offset_of!(NextHop, unused)
             ),
-            (0, 6, 12, 14, 16, 20)
+            (0, 6, 12, 14, 16, 20, 22)
         );
     }
 }

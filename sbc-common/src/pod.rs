@@ -2,7 +2,7 @@
 //!
 //! `FlowSlot` is not among them (its state is an enum): userspace reads it as words, see `FlowSlot::from_words`.
 
-use crate::addr::AddressSlot;
+use crate::addr::{AddressSlot, AddressSlot6};
 use crate::config::Config;
 use crate::guard::{DenyEntry, GuardConfig, SipSocket, SourceKey, SourceWindows, TotalWindows};
 use crate::next_hop::NextHop;
@@ -25,3 +25,5 @@ unsafe impl aya::Pod for TotalWindows {}
 unsafe impl aya::Pod for DenyEntry {}
 // SAFETY: as above.
 unsafe impl aya::Pod for GuardConfig {}
+// SAFETY: as above.
+unsafe impl aya::Pod for AddressSlot6 {}

@@ -3,7 +3,7 @@
 //!
 //! Only what stands in clear is judged: with SRTP the end of the packet, so the padding count too, is ciphertext.
 
-use crate::flow::MediaKind;
+use crate::flow::{MediaKind, PortKind};
 
 /// Bytes of the fixed RTP header.
 pub const RTP_HEADER_BYTES: usize = 12;
@@ -55,6 +55,18 @@ pub enum MediaError {
     NotRtp,
     /// RTCP on an RTP port, or the reverse.
     WrongKind,
+}
+
+/// What a datagram on a port is, RTP or RTCP, by its second byte: payload types 64 to 95 with the marker bit are RTCP on
+/// a port that carries both (RFC 5761 section 4).
+#[inline(always)]
+pub const fn carried(port: PortKind, second_byte: u8) -> MediaKind {
+    match port {
+        PortKind::Rtp => MediaKind::Rtp,
+        PortKind::Rtcp => MediaKind::Rtcp,
+        PortKind::Muxed if matches!(second_byte, 192..=223) => MediaKind::Rtcp,
+        PortKind::Muxed => MediaKind::Rtp,
+    }
 }
 
 /// Judges a datagram by its first 8 bytes and its length. A shorter one is judged by [`check`].
@@ -119,6 +131,23 @@ mod tests {
         class(80..=127, FirstByte::Unknown);
         class(128..=191, FirstByte::Rtp);
         class(192..=255, FirstByte::Unknown);
+    }
+
+    #[test]
+    fn a_muxed_port_tells_by_the_second_byte() {
+        for (second, kind) in [
+            (0, MediaKind::Rtp),
+            (96, MediaKind::Rtp),
+            (0x80 | 63, MediaKind::Rtp),
+            (192, MediaKind::Rtcp),
+            (200, MediaKind::Rtcp),
+            (223, MediaKind::Rtcp),
+            (224, MediaKind::Rtp),
+        ] {
+            assert_eq!(carried(PortKind::Muxed, second), kind, "{second}");
+            assert_eq!(carried(PortKind::Rtp, second), MediaKind::Rtp);
+            assert_eq!(carried(PortKind::Rtcp, second), MediaKind::Rtcp);
+        }
     }
 
     #[test]

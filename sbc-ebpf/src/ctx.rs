@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
 use aya_ebpf::programs::XdpContext;
 use sbc_common::flow::FlowSlot;
 use sbc_common::guard::DenyEntry;
-use sbc_common::sequence::{Run, SequenceSlot};
+use sbc_common::stream::{Run, StreamSlot};
 use sbc_common::window;
 
 use crate::clock;
@@ -298,7 +298,7 @@ pub struct Numbering(*mut u64);
 impl Numbering {
     /// The numbering behind a pointer that a map lookup returned.
     #[inline(always)]
-    pub fn at(pointer: *mut SequenceSlot) -> Self {
+    pub fn at(pointer: *mut StreamSlot) -> Self {
         Self(pointer.cast())
     }
 
@@ -307,10 +307,11 @@ impl Numbering {
     pub fn see(&self, packet: Run) {
         // SAFETY: the pointer is to a slot of the map, which is aligned and never freed while the program runs.
         unsafe {
-            let (run, expected) = (self.0.add(SequenceSlot::RUN), self.0.add(SequenceSlot::EXPECTED));
+            let (run, expected) =
+                (self.0.add(StreamSlot::RUN), self.0.add(StreamSlot::EXPECTED).cast::<u32>());
             let (after, more) = Run::from_word(run.read_volatile()).see(packet);
             run.write_volatile(after.to_word());
-            expected.write_volatile(expected.read_volatile() + u64::from(more));
+            expected.write_volatile(expected.read_volatile().wrapping_add(u32::from(more)));
         }
     }
 }

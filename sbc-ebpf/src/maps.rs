@@ -9,7 +9,7 @@ use sbc_common::guard::{
     DenyEntry, GuardConfig, MappedAddress, SipSocket, SourceKey, SourceWindows, TotalWindows,
 };
 use sbc_common::next_hop::NextHop;
-use sbc_common::sequence::SequenceSlot;
+use sbc_common::stream::StreamSlot;
 use sbc_common::{counter, limits};
 
 /// `BPF_F_MMAPABLE`: the daemon reads counters and writes slots without a system call.
@@ -21,9 +21,9 @@ const NO_PREALLOC: usize = 1;
 #[btf_map]
 pub static FLOWS: Array<FlowSlot, { limits::PORTS_PER_ADDRESS as usize }, MMAPABLE> = Array::new();
 
-/// RTP numbering, indexed and sized like the flow slots.
+/// What the packets say, indexed and sized like the flow slots.
 #[btf_map]
-pub static SEQUENCES: Array<SequenceSlot, { limits::PORTS_PER_ADDRESS as usize }, MMAPABLE> = Array::new();
+pub static STREAMS: Array<StreamSlot, { limits::PORTS_PER_ADDRESS as usize }, MMAPABLE> = Array::new();
 
 /// Next hops.
 #[btf_map]

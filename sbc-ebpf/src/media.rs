@@ -8,11 +8,11 @@ use sbc_common::counter::Counter;
 use sbc_common::event::LatchedRecord;
 use sbc_common::flow::{FlowHead, FlowSlot, FlowState, Learned, MediaKind, SlotIndex, Target};
 use sbc_common::rtp::{self, MediaError};
-use sbc_common::sequence::Run;
+use sbc_common::stream::Run;
 use sbc_common::{checksum, limits};
 
 use crate::ctx::{Frame, Numbering, Slot};
-use crate::maps::{ADDRESSES, CONFIG, FLOWS, SEQUENCES};
+use crate::maps::{ADDRESSES, CONFIG, FLOWS, STREAMS};
 use crate::outcome::{DropReason, Outcome, PassReason};
 use crate::parse::{Datagram, IPV4_BYTES, UDP_BYTES};
 use crate::{emit, l2, parse};
@@ -34,7 +34,7 @@ fn try_relay(ctx: &XdpContext) -> Result<Outcome, Outcome> {
     let head = FlowHead::from_word(slot.word::<{ FlowSlot::HEAD }>()).ok_or(DropReason::BadSlot)?;
     match head.state {
         FlowState::Learning | FlowState::Latched => {}
-        FlowState::Idle => return Err(DropReason::NoFlow.into()),
+        FlowState::Idle | FlowState::Muxed => return Err(DropReason::NoFlow.into()),
         FlowState::Relay => return Err(PassReason::Relay.into()),
     }
     check_lengths(&frame, &datagram)?;
@@ -48,7 +48,7 @@ fn try_relay(ctx: &XdpContext) -> Result<Outcome, Outcome> {
     egress.write_header(&frame).ok_or(DropReason::BadLength)?;
     slot.forwarded(u64::from(datagram.udp_bytes) - UDP_BYTES as u64);
     if let Some(packet) = packet
-        && let Some(numbering) = SEQUENCES.get_ptr_mut(index.0)
+        && let Some(numbering) = STREAMS.get_ptr_mut(index.0)
     {
         Numbering::at(numbering).see(packet);
     }
@@ -109,7 +109,9 @@ fn check_media(frame: &Frame, datagram: &Datagram, head: FlowHead) -> Result<Opt
         .window::<{ rtp::RTCP_HEADER_BYTES }>(payload_offset)
         .ok_or(DropReason::BadLength)?
         .load64::<0>();
-    match rtp::check_head(head.kind, start.to_ne_bytes(), payload_bytes) {
+    let [_, second_byte, ..] = start.to_ne_bytes();
+    let kind = rtp::carried(head.kind, second_byte);
+    match rtp::check_head(kind, start.to_ne_bytes(), payload_bytes) {
         Ok(()) => {}
         Err(MediaError::Short) => return Err(DropReason::ShortMedia),
         Err(MediaError::Stun) => return Err(DropReason::Stun),
@@ -117,7 +119,7 @@ fn check_media(frame: &Frame, datagram: &Datagram, head: FlowHead) -> Result<Opt
         Err(MediaError::NotRtp) => return Err(DropReason::NotRtp),
         Err(MediaError::WrongKind) => return Err(DropReason::WrongKind),
     }
-    match head.kind {
+    match kind {
         MediaKind::Rtcp => Ok(None),
         MediaKind::Rtp => {
             let rtp =
@@ -126,7 +128,7 @@ fn check_media(frame: &Frame, datagram: &Datagram, head: FlowHead) -> Result<Opt
             Ok(Some(Run {
                 source: rtp.load32::<8>().to_ne_bytes(),
                 highest: u16::from_be_bytes([high, low]),
-                tag: head.generation as u16,
+                tag: head.generation,
             }))
         }
     }
@@ -136,7 +138,7 @@ fn check_media(frame: &Frame, datagram: &Datagram, head: FlowHead) -> Result<Opt
 #[inline(always)]
 fn admit(slot: &Slot, index: SlotIndex, head: FlowHead, source: u64) -> Result<(), DropReason> {
     let learned = slot.word::<{ FlowSlot::LEARNED_SOURCE }>();
-    if let Some(endpoint) = Learned::from_word(learned).endpoint(head.generation as u16) {
+    if let Some(endpoint) = Learned::from_word(learned).endpoint(head.generation) {
         return if endpoint.to_word() == source { Ok(()) } else { Err(DropReason::WrongSource) };
     }
     let expected = slot.word::<{ FlowSlot::EXPECTED }>() & Endpoint::MASK;
@@ -160,7 +162,7 @@ fn claim(
     observed: u64,
     source: Endpoint,
 ) -> Result<(), DropReason> {
-    let word = Learned::new(source, head.generation as u16).to_word();
+    let word = Learned::new(source, head.generation).to_word();
     if !slot.claim(observed, word) {
         return Err(DropReason::LostClaim);
     }
@@ -197,7 +199,7 @@ fn verify(frame: &Frame, datagram: &Datagram, slot: &Slot) {
 fn target(slot: &Slot, head: FlowHead) -> Result<Target, DropReason> {
     let signalled = Target::from_word(slot.word::<{ FlowSlot::DESTINATION }>());
     let learned = Learned::from_word(slot.word::<{ FlowSlot::LEARNED_DESTINATION }>());
-    match learned.endpoint(head.generation as u16) {
+    match learned.endpoint(head.generation) {
         Some(endpoint) => Ok(Target::new(endpoint, signalled.dscp, signalled.ttl)),
         None if signalled.port == [0; 2] => Err(DropReason::NoDestination),
         None => Ok(signalled),

@@ -9,7 +9,7 @@ use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use sbc_common::addr::{AddressSlot, Endpoint};
 use sbc_common::config::Config;
-use sbc_common::flow::{FlowHead, FlowSlot, FlowState, MediaKind, SlotIndex, Target};
+use sbc_common::flow::{Allowed, FlowHead, FlowSlot, FlowState, PortKind, SlotIndex, Target, Way};
 use sbc_common::next_hop::NextHop;
 use sbc_common::{limits, names};
 
@@ -38,7 +38,7 @@ impl Loaded {
     pub fn new(object: &[u8], flows: u32, globals: &[(&'static str, u32)]) -> Result<Self> {
         let slots = flows.div_ceil(limits::PORTS_PER_ADDRESS) * limits::PORTS_PER_ADDRESS;
         let mut loader = EbpfLoader::new();
-        loader.map_max_entries(names::FLOWS, slots).map_max_entries(names::SEQUENCES, slots);
+        loader.map_max_entries(names::FLOWS, slots).map_max_entries(names::STREAMS, slots);
         for (name, value) in globals {
             loader.override_global(name, value, true);
         }
@@ -67,14 +67,15 @@ impl Loaded {
         const NEXT_HOP: u16 = 1;
         self.add_device(egress, device)?;
         let mut config: Array<&mut MapData, Config> = Array::try_from(self.map(names::CONFIG)?)?;
-        config.set(0, Config::new(flows.div_ceil(limits::PORTS_PER_ADDRESS)), 0)?;
+        config.set(0, Config::new(flows.div_ceil(limits::PORTS_PER_ADDRESS), 0), 0)?;
         let hop = NextHop {
             destination_mac: [2, 0, 0, 0, 0, 3],
             source_mac: [2, 0, 0, 0, 0, 4],
             vlan: 0,
             mtu: 1500,
             ifindex: egress,
-            unused: [0; 4],
+            outer_vlan: 0,
+            unused: [0; 2],
         };
         Array::<&mut MapData, NextHop>::try_from(self.map(names::NEXT_HOPS)?)?.set(
             u32::from(NEXT_HOP),
@@ -90,6 +91,7 @@ impl Loaded {
                 ifindex: ingress,
                 vlan: 0,
                 slot: slot as u16,
+                ..AddressSlot::default()
             };
             Array::<&mut MapData, AddressSlot>::try_from(self.map(names::ADDRESSES)?)?.set(slot, entry, 0)?;
         }
@@ -100,11 +102,13 @@ impl Loaded {
             let slot = FlowSlot {
                 head: FlowHead {
                     state: FlowState::Latched,
-                    kind: MediaKind::Rtp,
+                    kind: PortKind::Rtp,
                     next_hop: NEXT_HOP,
                     generation: 1,
+                    way: Way::V4,
+                    flags: 0,
                 },
-                expected: Endpoint::new([198, 18, high, low], 10_000),
+                expected: Allowed::exactly(Endpoint::new([198, 18, high, low], 10_000)),
                 destination: Target::new(Endpoint::new([198, 19, high, low], 20_000), 46, 64),
                 partner: SlotIndex(flow ^ 1).0,
                 ..FlowSlot::default()

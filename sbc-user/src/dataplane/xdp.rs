@@ -189,7 +189,8 @@ impl Xdp {
                 vlan: entry.vlan.unwrap_or(0),
                 mtu: u16::try_from(entry.mtu).unwrap_or(u16::MAX),
                 ifindex: entry.ifindex,
-                unused: [0; 4],
+                outer_vlan: 0,
+                unused: [0; 2],
             });
             if let Err(error) = self.kernel.next_hops.set(u32::from(hop.0), entry, 0) {
                 tracing::error!(hop = hop.0, %error, "cannot write a next hop");
@@ -208,7 +209,7 @@ impl Xdp {
         }
     }
 
-    fn hear_latched(&mut self, slot: SlotIndex, source: Endpoint, generation: u32) {
+    fn hear_latched(&mut self, slot: SlotIndex, source: Endpoint, generation: u16) {
         let Some(owner) = self.owners.get(&slot) else { return };
         let Some(pairs) = self.calls.get(&owner.call).and_then(|call| call.stream(owner.mline)) else {
             return;

@@ -14,7 +14,7 @@ use sbc_common::guard::{
     DenyEntry, GuardConfig, MappedAddress, SipSocket, SourceKey, SourceWindows, TotalWindows,
 };
 use sbc_common::next_hop::NextHop;
-use sbc_common::sequence::SequenceSlot;
+use sbc_common::stream::StreamSlot;
 use sbc_common::{limits, names};
 
 /// What the program said should become of a packet: the number of the XDP action.
@@ -36,7 +36,7 @@ pub(crate) const OTHER: u32 = 77;
 pub(crate) struct Kernel {
     ebpf: Ebpf,
     pub(crate) flows: Array<MapData, [u64; FlowSlot::WORDS]>,
-    pub(crate) sequences: Array<MapData, [u64; SequenceSlot::WORDS]>,
+    pub(crate) streams: Array<MapData, [u64; StreamSlot::WORDS]>,
     /// The kernel's number of the map of flows.
     pub(crate) flows_id: u32,
     pub(crate) next_hops: Array<MapData, NextHop>,
@@ -77,7 +77,7 @@ impl Kernel {
         let object = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(names::FLOWS, address_slots * limits::PORTS_PER_ADDRESS)
-            .map_max_entries(names::SEQUENCES, address_slots * limits::PORTS_PER_ADDRESS)
+            .map_max_entries(names::STREAMS, address_slots * limits::PORTS_PER_ADDRESS)
             .load(&object)
             .unwrap();
         let program: &mut Xdp = ebpf.program_mut(names::PROGRAM).unwrap().try_into().unwrap();
@@ -85,7 +85,7 @@ impl Kernel {
         let mut devices = DevMapHash::try_from(ebpf.take_map(names::DEVICES).unwrap()).unwrap();
         devices.insert(OTHER, INGRESS, None, 0).unwrap();
         let mut config: Array<_, Config> = take(&mut ebpf, names::CONFIG);
-        config.set(0, Config { verify_one_in: 1, ..Config::new(address_slots) }, 0).unwrap();
+        config.set(0, Config { verify_one_in: 1, ..Config::new(address_slots, 0) }, 0).unwrap();
         let flows_id = match ebpf.map(names::FLOWS) {
             Some(Map::Array(map)) => map.info().unwrap().id(),
             other => panic!("FLOWS is {other:?}"),
@@ -93,7 +93,7 @@ impl Kernel {
         Some(Self {
             flows_id,
             flows: take(&mut ebpf, names::FLOWS),
-            sequences: take(&mut ebpf, names::SEQUENCES),
+            streams: take(&mut ebpf, names::STREAMS),
             next_hops: take(&mut ebpf, names::NEXT_HOPS),
             addresses: take(&mut ebpf, names::ADDRESSES),
             config,

@@ -5,7 +5,7 @@ use std::sync::Barrier;
 use sbc_common::addr::Endpoint;
 use sbc_common::counter::Counter::*;
 use sbc_common::event::Event;
-use sbc_common::flow::{FlowState, Generation, Learned};
+use sbc_common::flow::{Allowed, FlowState, Generation, Learned};
 
 use crate::kernel::{Action, Kernel};
 use crate::packet::Packet;
@@ -28,7 +28,7 @@ fn the_first_source_claims_and_the_second_is_dropped() {
     assert_eq!((first.action, &first.counted[..]), (Action::Redirect, &[ForwardOther, Claimed][..]));
     assert_eq!(first.frame, to_inside(from_port(4321)).bytes());
     assert_eq!(kernel.events(), [Event::Latched { slot: OUTSIDE_RTP, source, generation: GENERATION }]);
-    let learned = Learned::new(source, GENERATION as u16);
+    let learned = Learned::new(source, GENERATION);
     assert_eq!(kernel.slot(OUTSIDE_RTP).learned_source, learned);
     assert_eq!(kernel.slot(INSIDE_RTP).learned_destination, learned);
 
@@ -76,7 +76,7 @@ fn a_new_generation_learns_anew() {
     let claim = kernel.run(&from_port(4322).bytes());
     assert_eq!(&claim.counted[..], &[ForwardOther, Claimed][..]);
     assert_eq!(kernel.run(&from_port(4321).bytes()).counted, [DropWrongSource]);
-    let generations: Vec<u32> = kernel
+    let generations: Vec<u16> = kernel
         .events()
         .iter()
         .filter_map(|event| match event {
@@ -109,7 +109,7 @@ fn of_two_sources_at_once_one_claims() {
             (Action::Drop, Action::Redirect) => 4322,
             both => panic!("round {round}: {both:?}"),
         };
-        let learned = Learned::new(Endpoint::new(OUTSIDE_PEER.0, winner), GENERATION as u16);
+        let learned = Learned::new(Endpoint::new(OUTSIDE_PEER.0, winner), GENERATION);
         assert_eq!(kernel.slot(OUTSIDE_RTP).learned_source, learned);
         assert_eq!(kernel.slot(INSIDE_RTP).learned_destination, learned);
         assert_eq!(kernel.events().len(), 1);
@@ -130,7 +130,7 @@ fn a_slot_counts_exactly_on_two_cpus() {
     // A flow that rewrites every header to what it was: each run finds the packet as the one before did.
     let own = Endpoint::new(OUTSIDE, OUTSIDE_PORT);
     kernel.edit(OUTSIDE_RTP, |slot| {
-        slot.expected = own;
+        slot.expected = Allowed::exactly(own);
         (slot.destination.address, slot.destination.port) = (own.address, own.port);
         slot.partner = OUTSIDE_RTP.0;
     });

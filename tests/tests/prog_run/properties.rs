@@ -2,9 +2,8 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use sbc_common::addr::Endpoint;
 use sbc_common::counter::Counter;
-use sbc_common::flow::{FlowState, Learned, MediaKind};
+use sbc_common::flow::{Allowed, FlowState, Learned, PortKind};
 
 use crate::kernel::{Action, Kernel};
 use crate::packet::{Packet, UdpChecksum, fault, fix_ip_checksum};
@@ -65,11 +64,11 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// State, kind, next hop and what was learned, for the slots of the call.
-fn slots() -> impl Strategy<Value = [(FlowState, MediaKind, u16, u64, u64); 2]> {
+fn slots() -> impl Strategy<Value = [(FlowState, PortKind, u16, u64, u64); 2]> {
     use FlowState::{Idle, Latched, Learning, Relay};
     let slot = (
         prop_oneof![1 => Just(Idle), 4 => Just(Learning), 8 => Just(Latched), 1 => Just(Relay)],
-        prop_oneof![6 => Just(MediaKind::Rtp), 1 => Just(MediaKind::Rtcp)],
+        prop_oneof![6 => Just(PortKind::Rtp), 1 => Just(PortKind::Rtcp)],
         prop_oneof![2 => Just(BACK), 2 => Just(ACROSS), 2 => Just(ACROSS_TAGGED), 1 => 0..8u16],
         prop_oneof![3 => Just(0), 1 => any::<u64>()],
         prop_oneof![3 => Just(0), 1 => any::<u64>()],
@@ -95,7 +94,7 @@ fn what_leaves_is_well_formed() {
                     slot.learned_source = Learned::from_word(learned_source);
                     slot.learned_destination = Learned::from_word(learned_destination);
                     if state == FlowState::Learning {
-                        slot.expected = Endpoint { port: [0; 2], ..slot.expected };
+                        slot.expected = Allowed { port: [0; 2], ..slot.expected };
                     }
                 });
             }

@@ -3,8 +3,8 @@
 use sbc_common::addr::Endpoint;
 use sbc_common::config::Config;
 use sbc_common::counter::Counter::{self, *};
-use sbc_common::flow::{FlowState, Learned, SlotIndex, Target};
-use sbc_common::sequence::{SequenceSlot, missing};
+use sbc_common::flow::{Allowed, FlowState, Learned, SlotIndex, Target};
+use sbc_common::stream::{StreamSlot, missing};
 
 use crate::guard;
 use crate::kernel::{Action, Kernel, Ran};
@@ -158,9 +158,9 @@ fn forwarding() -> Vec<Row> {
             "the learned source before the expected one",
             |kernel| {
                 kernel.edit(OUTSIDE_RTP, |slot| {
-                    slot.expected = Endpoint::new([203, 0, 113, 99], 1);
+                    slot.expected = Allowed::exactly(Endpoint::new([203, 0, 113, 99], 1));
                     slot.learned_source =
-                        Learned::new(Endpoint::new(OUTSIDE_PEER.0, OUTSIDE_PEER.1), GENERATION as u16);
+                        Learned::new(Endpoint::new(OUTSIDE_PEER.0, OUTSIDE_PEER.1), GENERATION);
                 });
             },
             from_outside(),
@@ -170,8 +170,7 @@ fn forwarding() -> Vec<Row> {
             "the learned destination before the signalled one",
             |kernel| {
                 kernel.edit(OUTSIDE_RTP, |slot| {
-                    slot.learned_destination =
-                        Learned::new(Endpoint::new([10, 9, 8, 7], 6543), GENERATION as u16);
+                    slot.learned_destination = Learned::new(Endpoint::new([10, 9, 8, 7], 6543), GENERATION);
                 });
             },
             from_outside(),
@@ -181,7 +180,7 @@ fn forwarding() -> Vec<Row> {
             "what another generation learned is void",
             |kernel| {
                 kernel.edit(OUTSIDE_RTP, |slot| {
-                    let old = Learned::new(Endpoint::new([10, 9, 8, 7], 6543), GENERATION as u16 - 1);
+                    let old = Learned::new(Endpoint::new([10, 9, 8, 7], 6543), GENERATION - 1);
                     (slot.learned_source, slot.learned_destination) = (old, old);
                 });
             },
@@ -283,7 +282,7 @@ fn dropping() -> Vec<Row> {
             |kernel| {
                 kernel.edit(OUTSIDE_RTP, |slot| {
                     let other = Endpoint::new(OUTSIDE_PEER.0, 4001);
-                    slot.learned_source = Learned::new(other, GENERATION as u16);
+                    slot.learned_source = Learned::new(other, GENERATION);
                 });
             },
             from_outside().bytes(),
@@ -306,7 +305,7 @@ fn dropping() -> Vec<Row> {
         ),
         drops(
             "nothing expected yet",
-            |kernel| kernel.edit(OUTSIDE_RTP, |slot| slot.expected = Endpoint::NONE),
+            |kernel| kernel.edit(OUTSIDE_RTP, |slot| slot.expected = Allowed::NOBODY),
             from_outside().bytes(),
             &[DropWrongSource],
         ),
@@ -438,7 +437,8 @@ fn a_flow_knows_how_many_packets_there_should_have_been() {
     let Some(mut kernel) = Kernel::with_call("a_flow_knows_how_many_packets_there_should_have_been") else {
         return;
     };
-    let expected = |kernel: &Kernel| kernel.sequences.get(&OUTSIDE_RTP.0, 0).unwrap()[SequenceSlot::EXPECTED];
+    let expected =
+        |kernel: &Kernel| kernel.streams.get(&OUTSIDE_RTP.0, 0).unwrap()[StreamSlot::EXPECTED] & 0xffff_ffff;
     let send = |kernel: &Kernel, number: u16| {
         let mut packet = from_outside();
         packet.payload[2..4].copy_from_slice(&number.to_be_bytes());
@@ -454,7 +454,7 @@ fn a_flow_knows_how_many_packets_there_should_have_been() {
     send(&kernel, 100);
     assert_eq!(expected(&kernel), 9);
     kernel.run(&rtcp_from_outside().bytes());
-    assert_eq!(kernel.sequences.get(&OUTSIDE_RTCP.0, 0).unwrap(), [0, 0]);
+    assert_eq!(kernel.streams.get(&OUTSIDE_RTCP.0, 0).unwrap(), [0; StreamSlot::WORDS]);
 }
 
 #[test]
@@ -463,7 +463,7 @@ fn checksums_are_verified_as_often_as_configured() {
     let wrong = Packet { udp_checksum: UdpChecksum::Wrong, ..from_outside() }.bytes();
     for (verify_one_in, expected) in [(0, 0), (1, 8), (4, 2), (8, 1)] {
         kernel.install_call();
-        kernel.config.set(0, Config { verify_one_in, ..Config::new(ADDRESS_SLOTS) }, 0).unwrap();
+        kernel.config.set(0, Config { verify_one_in, ..Config::new(ADDRESS_SLOTS, 0) }, 0).unwrap();
         let found = (0..8).filter(|_| kernel.run(&wrong).counted.contains(&BadChecksum)).count();
         assert_eq!(found, expected, "one in {verify_one_in}");
     }

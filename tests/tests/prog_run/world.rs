@@ -6,7 +6,7 @@
 //! ```
 
 use sbc_common::addr::{AddressSlot, Endpoint};
-use sbc_common::flow::{FlowHead, FlowSlot, FlowState, MediaKind, SlotIndex, Target};
+use sbc_common::flow::{Allowed, FlowHead, FlowSlot, FlowState, PortKind, SlotIndex, Target, Way};
 use sbc_common::next_hop::NextHop;
 
 use crate::kernel::{INGRESS, Kernel, OTHER};
@@ -22,7 +22,7 @@ pub(crate) const INSIDE_PEER: Peer = ([198, 51, 100, 9], 5000);
 pub(crate) const OUTSIDE_PORT: u16 = 20_000;
 pub(crate) const INSIDE_PORT: u16 = 20_002;
 pub(crate) const PORTS: (u16, u16) = (20_000, 20_999);
-pub(crate) const GENERATION: u32 = 0x0003_0007;
+pub(crate) const GENERATION: u16 = 0x0307;
 
 /// The VLAN on which the outside address exists once more.
 pub(crate) const VLAN: u16 = 100;
@@ -57,7 +57,15 @@ impl Kernel {
         let mut kernel = Self::load(test, ADDRESS_SLOTS)?;
         for (slot, address, vlan) in [(0, OUTSIDE, 0), (1, INSIDE, 0), (2, OUTSIDE, VLAN)] {
             let (port_min, port_max) = PORTS;
-            let entry = AddressSlot { address, port_min, port_max, ifindex: INGRESS, vlan, slot };
+            let entry = AddressSlot {
+                address,
+                port_min,
+                port_max,
+                ifindex: INGRESS,
+                vlan,
+                slot,
+                ..AddressSlot::default()
+            };
             kernel.addresses.set(u32::from(slot), entry, 0).unwrap();
         }
         for (index, ifindex, vlan, mtu) in [
@@ -69,7 +77,7 @@ impl Kernel {
             (NO_DEVICE, OTHER + 1, 0, 1500),
         ] {
             let (destination_mac, source_mac) = (mac(index, 1), mac(index, 2));
-            let hop = NextHop { destination_mac, source_mac, vlan, mtu, ifindex, unused: [0; 4] };
+            let hop = NextHop { destination_mac, source_mac, vlan, mtu, ifindex, ..NextHop::default() };
             kernel.next_hops.set(u32::from(index), hop, 0).unwrap();
         }
         kernel.install_call();
@@ -99,7 +107,7 @@ impl Kernel {
     pub(crate) fn let_outside_learn(&mut self) {
         self.edit(OUTSIDE_RTP, |slot| {
             slot.head.state = FlowState::Learning;
-            slot.expected = Endpoint::new(OUTSIDE_PEER.0, 0);
+            slot.expected = Allowed::any_port(OUTSIDE_PEER.0, 32);
         });
     }
 }
@@ -107,17 +115,24 @@ impl Kernel {
 /// Both directions of RTP and RTCP.
 pub(crate) fn call() -> [(SlotIndex, FlowSlot); 4] {
     let slot = |kind, from: Peer, to: Peer, offset: u16, partner: SlotIndex, next_hop| FlowSlot {
-        head: FlowHead { state: FlowState::Latched, kind, next_hop, generation: GENERATION },
-        expected: Endpoint::new(from.0, from.1 + offset),
+        head: FlowHead {
+            state: FlowState::Latched,
+            kind,
+            next_hop,
+            generation: GENERATION,
+            way: Way::V4,
+            flags: 0,
+        },
+        expected: Allowed::exactly(Endpoint::new(from.0, from.1 + offset)),
         destination: Target::new(Endpoint::new(to.0, to.1 + offset), DSCP, TTL),
         partner: partner.0,
         ..FlowSlot::default()
     };
     [
-        (OUTSIDE_RTP, slot(MediaKind::Rtp, OUTSIDE_PEER, INSIDE_PEER, 0, INSIDE_RTP, ACROSS)),
-        (INSIDE_RTP, slot(MediaKind::Rtp, INSIDE_PEER, OUTSIDE_PEER, 0, OUTSIDE_RTP, BACK)),
-        (OUTSIDE_RTCP, slot(MediaKind::Rtcp, OUTSIDE_PEER, INSIDE_PEER, 1, INSIDE_RTCP, ACROSS)),
-        (INSIDE_RTCP, slot(MediaKind::Rtcp, INSIDE_PEER, OUTSIDE_PEER, 1, OUTSIDE_RTCP, BACK)),
+        (OUTSIDE_RTP, slot(PortKind::Rtp, OUTSIDE_PEER, INSIDE_PEER, 0, INSIDE_RTP, ACROSS)),
+        (INSIDE_RTP, slot(PortKind::Rtp, INSIDE_PEER, OUTSIDE_PEER, 0, OUTSIDE_RTP, BACK)),
+        (OUTSIDE_RTCP, slot(PortKind::Rtcp, OUTSIDE_PEER, INSIDE_PEER, 1, INSIDE_RTCP, ACROSS)),
+        (INSIDE_RTCP, slot(PortKind::Rtcp, INSIDE_PEER, OUTSIDE_PEER, 1, OUTSIDE_RTCP, BACK)),
     ]
 }
 

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 
 use sbc_common::addr::AddressSlot;
-use sbc_common::flow::{FlowHead, FlowState, Generation, MediaKind, SlotIndex};
+use sbc_common::flow::{FlowHead, FlowState, Generation, PortKind, SlotIndex, Way};
 use sbc_common::names;
 
 use super::error::StartError;
@@ -18,9 +18,11 @@ use super::netlink::Link;
 /// The head of a slot whose packets are not ours.
 const PASSING: FlowHead = FlowHead {
     state: FlowState::Relay,
-    kind: MediaKind::Rtp,
+    kind: PortKind::Rtp,
     next_hop: 0,
     generation: Generation::FIRST.number(),
+    way: Way::V4,
+    flags: 0,
 };
 
 /// A media address of the configuration.
@@ -155,6 +157,7 @@ pub(crate) fn write(kernel: &mut Kernel, placed: &[Placed]) -> Result<HashMap<Ip
             vlan,
             // Fits: there are at most 64 slots.
             slot: slot as u16,
+            ..AddressSlot::default()
         };
         kernel.addresses.set(slot, entry, 0).map_err(failed)?;
     }

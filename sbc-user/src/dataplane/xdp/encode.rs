@@ -16,7 +16,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use sbc_common::addr::Endpoint;
-use sbc_common::flow::{FlowHead, FlowState, Generation, MediaKind, SlotIndex, Target};
+use sbc_common::flow::{Allowed, FlowHead, FlowState, Generation, MediaKind, SlotIndex, Target, Way};
 use sbc_core::media::plan::{SourcePolicy, StreamPlan, StreamSide};
 
 use super::flows::{Counted, FlowTable};
@@ -169,7 +169,7 @@ impl PairState {
                     base[at] = before.base[at];
                 }
                 if unchanged[at] {
-                    let learned = slots[at].learned_source.endpoint(before.generation.tag());
+                    let learned = slots[at].learned_source.endpoint(before.generation.number());
                     kept[at] = before.kept[at].or(learned.filter(|_| fresh));
                 }
             }
@@ -207,12 +207,12 @@ impl PairState {
         [CALLER, CALLEE].map(|at| table.counted(self.pair.sides[at].slot).since(self.base[at]))
     }
 
-    fn body(&self, at: usize) -> (Endpoint, Target, SlotIndex) {
+    fn body(&self, at: usize) -> (Allowed, Target, SlotIndex) {
         let (own, other) = (self.pair.sides[at], self.pair.sides[1 - at]);
         let expected = match (self.kept[at], own.accept) {
-            (Some(source), _) | (None, Accept::Exactly(source)) => source,
-            (None, Accept::Claim(address)) => Endpoint::new(address, 0),
-            (None, Accept::Nothing) => Endpoint::NONE,
+            (Some(source), _) | (None, Accept::Exactly(source)) => Allowed::exactly(source),
+            (None, Accept::Claim(address)) => Allowed::any_port(address, 32),
+            (None, Accept::Nothing) => Allowed::NOBODY,
         };
         let reply = self.kept[1 - at].or(other.peer.filter(|_| other.reaches_peer)).unwrap_or(Endpoint::NONE);
         (expected, Target::new(reply, other.dscp, TTL), other.slot)
@@ -226,9 +226,11 @@ impl PairState {
         };
         FlowHead {
             state,
-            kind: self.pair.kind,
+            kind: self.pair.kind.into(),
             next_hop: self.pair.sides[1 - at].hop.map_or(0, |hop| hop.0),
             generation: self.generation.number(),
+            way: Way::V4,
+            flags: 0,
         }
     }
 }

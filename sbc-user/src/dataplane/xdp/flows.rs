@@ -1,4 +1,4 @@
-//! `FLOWS` and `SEQUENCES` in memory: slots are written and read without system calls, word by word, as
+//! `FLOWS` and `STREAMS` in memory: slots are written and read without system calls, word by word, as
 //! `sbc_common::flow` says.
 //!
 //! The daemon's words are `head`, `expected`, `destination` and the half word `partner`; the kernel's are only read
@@ -11,14 +11,13 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
-use sbc_common::addr::Endpoint;
-use sbc_common::flow::{FlowHead, FlowSlot, FlowState, SlotIndex, Target};
-use sbc_common::sequence::{self, SequenceSlot};
+use sbc_common::flow::{Allowed, FlowHead, FlowSlot, FlowState, SlotIndex, Target};
+use sbc_common::stream::{self, StreamSlot};
 
 /// The mapped tables.
 pub(crate) struct FlowTable {
     memory: NonNull<AtomicU64>,
-    sequences: NonNull<AtomicU64>,
+    streams: NonNull<AtomicU64>,
     slots: u32,
 }
 
@@ -29,8 +28,8 @@ pub(crate) struct Counted {
     pub(crate) packets: u64,
     /// Bytes of UDP payload forwarded.
     pub(crate) bytes: u64,
-    /// Packets that there should have been by their sequence numbers; RTP only.
-    pub(crate) expected: u64,
+    /// Packets that there should have been by their sequence numbers; RTP only. Wraps.
+    pub(crate) expected: u32,
 }
 
 impl Counted {
@@ -45,7 +44,7 @@ impl Counted {
 
     /// Packets of RTP that are missing; `None` before the first one.
     pub(crate) fn lost(self) -> Option<u64> {
-        (self.expected != 0).then(|| sequence::missing(self.expected, self.packets))
+        (self.expected != 0).then(|| stream::missing(self.expected.into(), self.packets))
     }
 }
 
@@ -54,7 +53,7 @@ unsafe impl Send for FlowTable {}
 
 impl FlowTable {
     /// Maps the tables of `slots` slots behind the maps' descriptors.
-    pub(crate) fn map(flows: BorrowedFd<'_>, sequences: BorrowedFd<'_>, slots: u32) -> io::Result<Self> {
+    pub(crate) fn map(flows: BorrowedFd<'_>, streams: BorrowedFd<'_>, slots: u32) -> io::Result<Self> {
         let map = |map, length| {
             // SAFETY: a new mapping at an address of the kernel's choice; nothing else knows of it.
             unsafe {
@@ -62,8 +61,8 @@ impl FlowTable {
             }
         };
         let memory = map(flows, length::<FlowSlot>(slots)?)?.cast();
-        match map(sequences, length::<SequenceSlot>(slots)?) {
-            Ok(sequences) => Ok(Self { memory, sequences: sequences.cast(), slots }),
+        match map(streams, length::<StreamSlot>(slots)?) {
+            Ok(streams) => Ok(Self { memory, streams: streams.cast(), slots }),
             Err(error) => {
                 unmap::<FlowSlot>(memory, slots);
                 Err(error.into())
@@ -86,12 +85,12 @@ impl FlowTable {
             }
         };
         let memory = map(length::<FlowSlot>(slots)?)?.cast();
-        Ok(Self { memory, sequences: map(length::<SequenceSlot>(slots)?)?.cast(), slots })
+        Ok(Self { memory, streams: map(length::<StreamSlot>(slots)?)?.cast(), slots })
     }
 
     /// Stores the number of expected packets as the kernel would.
     #[cfg(test)]
-    pub(crate) fn store_expected(&self, index: SlotIndex, value: u64) {
+    pub(crate) fn store_expected(&self, index: SlotIndex, value: u32) {
         self.expected(index).store(value, Ordering::Relaxed);
     }
 
@@ -126,11 +125,11 @@ impl FlowTable {
         Counted { packets: load(FlowSlot::PACKETS), bytes: load(FlowSlot::BYTES), expected }
     }
 
-    fn expected(&self, index: SlotIndex) -> &AtomicU64 {
+    fn expected(&self, index: SlotIndex) -> &AtomicU32 {
         assert!(index.0 < self.slots, "slot {index:?} is beyond the table");
-        // SAFETY: as in `word`.
+        // SAFETY: as in `word`; the first half of its word, aligned for 32 bits.
         unsafe {
-            self.sequences.add(index.0 as usize * SequenceSlot::WORDS + SequenceSlot::EXPECTED).as_ref()
+            self.streams.add(index.0 as usize * StreamSlot::WORDS + StreamSlot::EXPECTED).cast().as_ref()
         }
     }
 
@@ -138,7 +137,7 @@ impl FlowTable {
     pub(crate) fn write_body(
         &self,
         index: SlotIndex,
-        expected: Endpoint,
+        expected: Allowed,
         destination: Target,
         partner: SlotIndex,
     ) {
@@ -180,7 +179,7 @@ impl FlowTable {
 impl Drop for FlowTable {
     fn drop(&mut self) {
         unmap::<FlowSlot>(self.memory, self.slots);
-        unmap::<SequenceSlot>(self.sequences, self.slots);
+        unmap::<StreamSlot>(self.streams, self.slots);
     }
 }
 
@@ -197,17 +196,26 @@ fn unmap<Slot>(memory: NonNull<AtomicU64>, slots: u32) {
 
 #[cfg(test)]
 mod tests {
+    use sbc_common::addr::Endpoint;
+    use sbc_common::flow::{PortKind, Way};
+
     use super::*;
-    use sbc_common::flow::MediaKind;
 
     #[test]
     fn a_published_slot_is_read_back_and_a_withdrawn_one_keeps_its_generation() {
         let table = FlowTable::detached(64).unwrap();
         let (index, partner) = (SlotIndex(7), SlotIndex(9));
-        let expected = Endpoint::new([192, 0, 2, 1], 4000);
+        let expected = Allowed::exactly(Endpoint::new([192, 0, 2, 1], 4000));
         let destination = Target::new(Endpoint::new([198, 51, 100, 1], 5000), 46, 64);
         table.write_body(index, expected, destination, partner);
-        let head = FlowHead { state: FlowState::Latched, kind: MediaKind::Rtcp, next_hop: 3, generation: 17 };
+        let head = FlowHead {
+            state: FlowState::Latched,
+            kind: PortKind::Rtcp,
+            next_hop: 3,
+            way: Way::V4,
+            flags: 0,
+            generation: 17,
+        };
         table.publish(index, head);
         let slot = table.read(index);
         assert_eq!(

@@ -79,7 +79,7 @@ impl Kernel {
                     "replacing the table of flows by a larger one"
                 );
                 remove(&pins, names::FLOWS)?;
-                remove(&pins, names::SEQUENCES)?;
+                remove(&pins, names::STREAMS)?;
             }
         }
         for name in names::MAPS {
@@ -96,13 +96,13 @@ impl Kernel {
         let pin = pins.pin(names::PROGRAM);
         program.pin(&pin).map_err(|error| StartError::pins(&pin, std::io::Error::other(chain(&error))))?;
 
-        let (flows, sequences) = (map_data(&ebpf, names::FLOWS)?, map_data(&ebpf, names::SEQUENCES)?);
+        let (flows, sequences) = (map_data(&ebpf, names::FLOWS)?, map_data(&ebpf, names::STREAMS)?);
         let slots = address_slots * limits::PORTS_PER_ADDRESS;
         let flows = FlowTable::map(flows.fd().as_fd(), sequences.fd().as_fd(), slots)
             .map_err(|source| StartError::Network { what: "the table of flows", source })?;
         let mut config = take::<Array<MapData, Config>>(&mut ebpf, names::CONFIG)?;
         config
-            .set(0, Config::new(address_slots), 0)
+            .set(0, Config::new(address_slots, 0), 0)
             .map_err(|error| StartError::map(names::CONFIG, error))?;
         Ok(Self {
             next_hops: take(&mut ebpf, names::NEXT_HOPS)?,
@@ -240,7 +240,7 @@ fn present(netlink: &mut Netlink, link: &Link) -> Result<Option<Link>, StartErro
 
 fn load_maps(object: &[u8], address_slots: u32, pins: Option<&PinDirectory>) -> Result<Ebpf, StartError> {
     let mut loader = EbpfLoader::new();
-    for name in [names::FLOWS, names::SEQUENCES] {
+    for name in [names::FLOWS, names::STREAMS] {
         loader.map_max_entries(name, address_slots * limits::PORTS_PER_ADDRESS);
     }
     if let Some(pins) = pins {

@@ -84,7 +84,12 @@ impl Xdp {
             self.owners.insert(slot, owner);
             self.relayed.entry(call).or_default().push(slot);
             let generation = self.kernel.flows.read(slot).head.generation;
-            let head = FlowHead { state: FlowState::Relay, kind: owner.kind, next_hop: 0, generation };
+            let head = FlowHead {
+                state: FlowState::Relay,
+                kind: owner.kind.into(),
+                generation,
+                ..FlowHead::default()
+            };
             self.kernel.flows.publish(slot, head);
         }
     }

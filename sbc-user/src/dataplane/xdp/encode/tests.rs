@@ -55,7 +55,7 @@ fn table() -> FlowTable {
 
 /// Claims a side's slot as the kernel does: its own learned source and the partner's learned destination.
 fn claim(table: &FlowTable, state: &PairState, at: usize, source: Endpoint) {
-    let word = Learned::new(source, state.generation().tag()).to_word();
+    let word = Learned::new(source, state.generation().number()).to_word();
     table.store_kernel_word(state.slots()[at], FlowSlot::LEARNED_SOURCE, word);
     table.store_kernel_word(state.slots()[1 - at], FlowSlot::LEARNED_DESTINATION, word);
 }
@@ -71,7 +71,7 @@ fn signalled_peers_are_expected_exactly_and_each_side_sends_to_the_other() {
     let (_, [caller, callee]) = write(&table, &mut latest, None, &plan);
     assert_eq!(caller.head.state, FlowState::Latched);
     assert_eq!(caller.head.next_hop, 2, "towards the callee");
-    assert_eq!(caller.expected, Endpoint::new(CALLER_IP, 4000));
+    assert_eq!(caller.expected, Allowed::exactly(Endpoint::new(CALLER_IP, 4000)));
     assert_eq!(caller.destination, Target::new(Endpoint::new(CALLEE_IP, 6000), 46, 64));
     assert_eq!(caller.partner, SlotIndex::new(1, 30_000).0);
     assert_eq!(callee.head.next_hop, 1);
@@ -129,7 +129,7 @@ fn the_answer_leaves_what_the_other_side_learned() {
     let (after, [caller, callee]) = write(&table, &mut latest, Some(&state), &answer);
     assert_eq!(after.generation(), state.generation());
     assert_eq!(caller.source(), Some(source));
-    assert_eq!(callee.learned_destination.endpoint(after.generation().tag()), Some(source));
+    assert_eq!(callee.learned_destination.endpoint(after.generation().number()), Some(source));
     assert_eq!(caller.destination.endpoint(), Endpoint::new(CALLEE_IP, 6000));
 }
 
@@ -149,12 +149,12 @@ fn a_side_that_changes_is_learned_anew_and_the_other_keeps_its_source() {
     let mut moved = plan.clone();
     moved.callee = side(30_000, Some(("198.51.100.11", 7000)), learn("198.51.100.11"));
     let (after, [caller, callee]) = write(&table, &mut latest, Some(&state), &moved);
-    assert_ne!(after.generation().tag(), state.generation().tag());
-    assert_eq!((caller.head.state, caller.expected), (FlowState::Latched, caller_source));
+    assert_ne!(after.generation().number(), state.generation().number());
+    assert_eq!((caller.head.state, caller.expected), (FlowState::Latched, Allowed::exactly(caller_source)));
     assert_eq!(callee.destination.endpoint(), caller_source);
     assert_eq!((callee.head.state, callee.source()), (FlowState::Learning, None));
-    assert_eq!(callee.expected, Endpoint::new([198, 51, 100, 11], 0));
-    assert_eq!(caller.learned_destination.endpoint(after.generation().tag()), None);
+    assert_eq!(callee.expected, Allowed::any_port([198, 51, 100, 11], 32));
+    assert_eq!(caller.learned_destination.endpoint(after.generation().number()), None);
     assert_eq!(caller.destination.endpoint(), Endpoint::new([198, 51, 100, 11], 7000));
 
     // Written once more without a change: nothing moves.

@@ -1,30 +1,79 @@
-//! How many RTP packets a flow should have forwarded, from their sequence numbers (RFC 3550 appendices A.1 and A.3).
+//! What a flow's packets say of themselves, and how many there may be: numbering, jitter, payload types, rate (RFC 3550
+//! appendices A.1, A.3 and A.8).
 //!
-//! Kept beside the flow slots, in a table with the same index: it is written with every packet, but nobody decides by
-//! it. What is missing is the difference between this count and the slot's `packets`, over the same time.
+//! Kept beside the flow slots, in a table with the same index. Nobody decides by it but for the rate. What is missing is
+//! the difference between `expected` and the slot's `packets`, over the same time.
 
 /// A jump ahead of this size or more is a restart, not loss (RFC 3550 A.1).
 const MAX_DROPOUT: u16 = 3000;
 /// A step back of this size or more is a restart, not reordering (RFC 3550 A.1).
 const MAX_MISORDER: u16 = 100;
 
-/// One flow's numbering. Kernel only; two packets of a flow on two CPUs at the same moment may cost a count.
-#[repr(C, align(16))]
+/// One flow's statistics: 64 bytes, one cache line. Kernel only, but for what is said to be the daemon's; two packets of
+/// a flow on two CPUs at the same moment may cost a count.
+#[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SequenceSlot {
+pub struct StreamSlot {
     /// The run that the last packet belongs to.
     pub run: Run,
-    /// Packets that there should have been since the slot exists: first to highest number of each run. Never reset.
-    pub expected: u64,
+    /// Packets that there should have been since the slot exists: first to highest number of each run. Never reset, wraps.
+    pub expected: u32,
+    /// Packets dropped because they were more than `limit`. Never reset, wraps.
+    pub over_rate: u32,
+    /// Packets of the present window.
+    pub window: RateWindow,
+    /// Daemon: clock rate of the RTP timestamps in Hz; 0 if it is not known.
+    pub clock_rate_hz: u32,
+    /// Daemon: packets that one window of [`RATE_WINDOW_TICKS`] lets through; 0 for any number.
+    pub limit: u16,
+    /// How often the synchronisation source changed. Never reset, wraps.
+    pub source_changes: u16,
+    /// Interarrival jitter (RFC 3550 A.8), in sixteenths of a timestamp unit.
+    pub jitter: u32,
+    /// Transit time of the last packet in timestamp units, from an arbitrary origin.
+    pub transit: u32,
+    /// Packets that came after one with a higher number. Never reset, wraps.
+    pub out_of_order: u32,
+    /// Payload type of the last packet.
+    pub payload_type: u8,
+    /// Always zero.
+    pub unused: u8,
+    /// How often the payload type changed. Never reset, wraps.
+    pub payload_type_changes: u16,
+    /// Daemon: where packets go if the flow's way is `V6`, network order.
+    pub destination6: [u8; 16],
 }
 
-impl SequenceSlot {
+/// Length of a rate window in ticks ([`crate::flow::TICK_NS`]): 1.07 seconds.
+pub const RATE_WINDOW_TICKS: u32 = 1 << 10;
+
+/// A count of packets and when it began.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateWindow {
+    /// The tick of its first packet.
+    pub began: u32,
+    /// Packets so far.
+    pub packets: u32,
+}
+
+impl StreamSlot {
     /// Words in a slot.
-    pub const WORDS: usize = 2;
+    pub const WORDS: usize = 8;
     /// Word of `run`.
     pub const RUN: usize = 0;
-    /// Word of `expected`.
+    /// Word of `expected` (its first half in memory) and `over_rate`.
     pub const EXPECTED: usize = 1;
+    /// Word of `window`.
+    pub const WINDOW: usize = 2;
+    /// Word of `clock_rate_hz`, `limit` and `source_changes`.
+    pub const LIMIT: usize = 3;
+    /// Word of `jitter` and `transit`.
+    pub const JITTER: usize = 4;
+    /// Word of `out_of_order`, `payload_type` and `payload_type_changes`.
+    pub const ORDER: usize = 5;
+    /// First of the two words of `destination6`.
+    pub const DESTINATION6: usize = 6;
 }
 
 /// Packets of one source in one numbering.
@@ -83,8 +132,30 @@ mod tests {
 
     #[test]
     fn layout_is_locked() {
-        assert_eq!((size_of::<SequenceSlot>(), align_of::<SequenceSlot>()), (16, 16));
-        assert_eq!((offset_of!(SequenceSlot, run), offset_of!(SequenceSlot, expected)), (0, 8));
+        assert_eq!((size_of::<StreamSlot>(), align_of::<StreamSlot>()), (64, 64));
+        assert_eq!(
+            (
+                offset_of!(StreamSlot, run),
+                offset_of!(StreamSlot, expected),
+                offset_of!(StreamSlot, over_rate),
+                offset_of!(StreamSlot, window),
+                offset_of!(StreamSlot, clock_rate_hz),
+                offset_of!(StreamSlot, limit),
+                offset_of!(StreamSlot, source_changes)
+            ),
+            (0, 8, 12, 16, 24, 28, 30)
+        );
+        assert_eq!(
+            (
+                offset_of!(StreamSlot, jitter),
+                offset_of!(StreamSlot, transit),
+                offset_of!(StreamSlot, out_of_order),
+                offset_of!(StreamSlot, payload_type),
+                offset_of!(StreamSlot, payload_type_changes),
+                offset_of!(StreamSlot, destination6)
+            ),
+            (32, 36, 40, 44, 46, 48)
+        );
         assert_eq!((offset_of!(Run, source), offset_of!(Run, highest), offset_of!(Run, tag)), (0, 4, 6));
         let run = Run { source: [1, 2, 3, 4], highest: 0x0506, tag: 0x0708 };
         assert_eq!(Run::from_word(run.to_word()), run);
