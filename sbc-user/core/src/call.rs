@@ -16,7 +16,7 @@ pub mod received;
 mod relay;
 pub mod response_map;
 pub mod setup;
-mod silence;
+pub(crate) mod silence;
 pub mod state;
 mod teardown;
 mod update;

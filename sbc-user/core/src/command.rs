@@ -66,8 +66,10 @@ pub enum Reply {
 pub struct EngineStatus {
     /// Refusing new calls.
     pub draining: bool,
-    /// Calls up now, in any state.
+    /// Calls up now, in any state but media only.
     pub calls: usize,
+    /// Calls of the daemon before whose media goes on.
+    pub media_only: usize,
     /// Calls that may be up at once.
     pub max_calls: usize,
     /// Calls begun since start.
@@ -99,6 +101,8 @@ pub enum CallState {
     Updating,
     /// Being torn down.
     Ending,
+    /// Its signalling was lost with the daemon before; its media goes on.
+    MediaOnly,
 }
 
 /// One call as an operator sees it.

@@ -90,6 +90,8 @@ counters! {
     CallConnectionLost = "call_connection_lost",
     /// Calls ended because no stream of theirs carried anything for too long.
     CallMediaTimeout = "call_media_timeout",
+    /// A call of the daemon before, taken over with nothing but its media.
+    CallAdopted = "call_adopted",
     /// A call ended because the answer could not be used.
     BadAnswer = "bad_answer",
     /// A 2xx that crossed our CANCEL: acknowledged and ended.

@@ -4,6 +4,7 @@
 //! is decided in `sip`, `txn`, `dialog` and `call`; here is only who gets it. Requests that open no call are answered
 //! in `engine/requests`, bytes are cut into messages in `engine/streams`.
 
+mod adopted;
 mod guarding;
 mod requests;
 mod streams;
@@ -16,9 +17,10 @@ use bytes::Bytes;
 use crate::call::action::{CallTimer, Effect, Purpose};
 use crate::call::context::Context;
 use crate::call::{Call, Outcome, Side};
-use crate::command::{Command, EngineStatus, Reply};
+use crate::command::{CallView, Command, EngineStatus, Reply};
 use crate::config::{EngineConfig, MediaSourceRule};
 use crate::counter::{Counter, Counters};
+use crate::engine::adopted::Adopted;
 use crate::engine::streams::{Fed, Streams};
 use crate::flow::Flow;
 use crate::guard::{Guard, GuardCommand};
@@ -52,6 +54,8 @@ pub struct Engine<R: Rng> {
     txns: Transactions,
     guard: Guard,
     calls: BTreeMap<CallId, Call>,
+    /// Calls of the daemon before of which only the media is left.
+    adopted: BTreeMap<CallId, Adopted>,
     /// Which leg has which tag of ours.
     tags: HashMap<Box<str>, (CallId, Side)>,
     tags_of: HashMap<CallId, Vec<Box<str>>>,
@@ -91,6 +95,7 @@ impl<R: Rng> Engine<R> {
             streams: Streams::default(),
             txns: Transactions::new(MAX_TRANSACTIONS),
             calls: BTreeMap::new(),
+            adopted: BTreeMap::new(),
             tags: HashMap::new(),
             tags_of: HashMap::new(),
             open_invites: HashMap::new(),
@@ -114,8 +119,8 @@ impl<R: Rng> Engine<R> {
 
     /// How the dataplane's guard is to be set up: before the first socket is open, so that nobody passes by it.
     #[must_use]
-    pub fn guard_setup(&self) -> GuardCommand {
-        self.guard.setup()
+    pub fn guard_setup(&self, now: Now) -> GuardCommand {
+        self.guard.setup(now)
     }
 
     /// Takes one input.
@@ -135,6 +140,7 @@ impl<R: Rng> Engine<R> {
             }
             Input::Media(MediaEvent::Report { .. }) => {}
             Input::Guard(event) => self.on_guard_event(now, event),
+            Input::Restored(restored) => self.on_restored(now, *restored),
             Input::Command { op, command } => self.on_command(now, op, &command),
             Input::Timeout => self.on_timeout(now),
         }
@@ -325,7 +331,9 @@ impl<R: Rng> Engine<R> {
         let Some(id) = self.media_ops.remove(&op) else {
             return self.counters.count(Counter::StrayMediaResult);
         };
-        self.with_call(now, id, |call, cx| call.on_media(cx, op, result));
+        if self.with_call(now, id, |call, cx| call.on_media(cx, op, result)).is_none() {
+            self.on_adopted_media(now, id, op, result);
+        }
     }
 
     fn on_timeout(&mut self, now: Now) {
@@ -334,7 +342,9 @@ impl<R: Rng> Engine<R> {
         self.drain_transactions(now);
         while let Some((_, (id, timer))) = self.timers.expire(now.mono) {
             self.armed.remove(&(id, timer));
-            self.with_call(now, id, |call, cx| call.on_timer(cx, timer));
+            if self.with_call(now, id, |call, cx| call.on_timer(cx, timer)).is_none() {
+                self.observe_adopted(id);
+            }
         }
     }
 
@@ -346,7 +356,9 @@ impl<R: Rng> Engine<R> {
                 let ids: Vec<CallId> = self.calls.keys().copied().collect();
                 let views =
                     ids.into_iter().filter_map(|id| self.with_call(now, id, |call, cx| call.view(cx)));
-                Reply::Calls(views.collect())
+                let mut views: Vec<CallView> = views.collect();
+                views.extend(self.adopted.values().filter_map(Adopted::view));
+                Reply::Calls(views)
             }
             Command::Drain => {
                 self.draining = true;
@@ -357,6 +369,8 @@ impl<R: Rng> Engine<R> {
                 for id in ids {
                     self.with_call(now, id, |call, cx| call.hang_up(cx));
                 }
+                let calls = calls + self.adopted.len();
+                self.end_adopted(now);
                 Reply::Accepted { calls }
             }
             Command::Guard(order) => self.on_guard_order(now, order),
@@ -368,6 +382,7 @@ impl<R: Rng> Engine<R> {
         EngineStatus {
             draining: self.draining,
             calls: self.calls.len(),
+            media_only: self.adopted.len(),
             max_calls: self.config.max_calls,
             calls_offered: self.offered,
             calls_answered: self.answered,
@@ -427,10 +442,7 @@ impl<R: Rng> Engine<R> {
                 self.media_ops.insert(op, id);
                 self.outputs.push_back(Output::Media { op, command });
             }
-            Effect::Arm(timer, at) => {
-                self.disarm(id, timer);
-                self.armed.insert((id, timer), self.timers.insert(at, (id, timer)));
-            }
+            Effect::Arm(timer, at) => self.arm(id, timer, at),
             Effect::Disarm(timer) => self.disarm(id, timer),
             Effect::Index(tag, side) => {
                 self.tags.insert(tag.clone(), (id, side));
@@ -444,7 +456,13 @@ impl<R: Rng> Engine<R> {
                 }
                 self.outputs.push_back(Output::Record(record));
             }
+            Effect::Checkpoint(checkpoint) => self.outputs.push_back(Output::Checkpoint(checkpoint)),
         }
+    }
+
+    fn arm(&mut self, id: CallId, timer: CallTimer, at: Instant) {
+        self.disarm(id, timer);
+        self.armed.insert((id, timer), self.timers.insert(at, (id, timer)));
     }
 
     fn disarm(&mut self, id: CallId, timer: CallTimer) {

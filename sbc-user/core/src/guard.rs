@@ -12,7 +12,8 @@ mod prefix_list;
 mod window;
 
 pub use command::{
-    DenyReason, DenyScope, Exceeded, GuardCommand, GuardEvent, GuardPolicy, GuardSetup, Level, Limit, Source,
+    Denial, DenyReason, DenyScope, Exceeded, GuardCommand, GuardEvent, GuardPolicy, GuardSetup, Level, Limit,
+    Source,
 };
 pub use deny_list::{Denied, DenyList};
 pub use judge::{Guard, Verdict};

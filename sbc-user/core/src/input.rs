@@ -5,6 +5,7 @@ use crate::flow::Flow;
 use crate::guard::GuardEvent;
 use crate::id::{ConnId, OpId};
 use crate::media::command::{MediaEvent, MediaResult};
+use crate::restart::Restored;
 
 /// One thing that happened. The engine takes one at a time.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ pub enum Input<'a> {
     Media(MediaEvent),
     /// The dataplane's guard noticed something.
     Guard(GuardEvent),
+    /// What a daemon before left. Given once, before anything else.
+    Restored(Box<Restored>),
     /// The operator asks; answered by an [`Output::Reply`](crate::Output::Reply) with the same operation.
     Command {
         /// Chosen by the asker.

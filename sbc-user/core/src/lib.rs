@@ -22,6 +22,7 @@ pub mod output;
 pub mod peer_media;
 pub mod policy;
 pub mod record;
+pub mod restart;
 pub mod rng;
 pub mod sdp;
 pub mod sip;

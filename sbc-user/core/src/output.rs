@@ -8,6 +8,7 @@ use crate::guard::GuardCommand;
 use crate::id::{ConnId, OpId};
 use crate::media::command::MediaCommand;
 use crate::record::CallRecord;
+use crate::restart::CallCheckpoint;
 
 /// One thing to do. Performed in order.
 #[derive(Debug)]
@@ -37,6 +38,9 @@ pub enum Output {
     Guard(GuardCommand),
     /// A call ended: keep its record.
     Record(Box<CallRecord>),
+    /// Keep this of a call for the time after a restart, in place of what was kept of it before. It is worth nothing
+    /// any more when the call's media is removed.
+    Checkpoint(Box<CallCheckpoint>),
     /// Answer to a [`Command`](crate::command::Command).
     Reply {
         /// The command's operation.

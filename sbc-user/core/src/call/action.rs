@@ -10,6 +10,7 @@ use crate::flow::Flow;
 use crate::id::OpId;
 use crate::media::command::MediaCommand;
 use crate::record::CallRecord;
+use crate::restart::CallCheckpoint;
 use crate::sip::Method;
 use crate::txn::{ClientTxnId, ServerTxnId};
 
@@ -61,6 +62,8 @@ pub enum Effect {
     Count(Counter),
     /// Keep the record.
     Record(Box<CallRecord>),
+    /// Keep this for the time after a restart.
+    Checkpoint(Box<CallCheckpoint>),
 }
 
 /// What a request of ours is for.

@@ -15,6 +15,7 @@ use crate::call::state::Phase;
 use crate::config::MediaTimeouts;
 use crate::id::OpId;
 use crate::media::command::{MediaCommand, MediaResult};
+use crate::restart::CallCheckpoint;
 use crate::rng::Rng;
 
 /// Longest time between two looks.
@@ -24,7 +25,7 @@ const LOOKS: u32 = 10;
 
 /// What the last look saw.
 #[derive(Debug)]
-pub(super) struct Silence {
+pub(crate) struct Silence {
     /// When something was last seen, or the silence began to count anew.
     heard: Instant,
     packets: u64,
@@ -33,8 +34,18 @@ pub(super) struct Silence {
 }
 
 impl Silence {
+    /// Counts from now.
+    pub(crate) const fn since(now: Instant, held: bool) -> Self {
+        Self { heard: now, packets: 0, held, asked: None }
+    }
+
+    /// Whether the last look found no stream that is agreed to flow both ways.
+    pub(crate) const fn held(&self) -> bool {
+        self.held
+    }
+
     /// Takes in a look; whether the call has been silent for longer than it may.
-    fn look(&mut self, now: Instant, packets: u64, held: bool, limits: MediaTimeouts) -> bool {
+    pub(crate) fn look(&mut self, now: Instant, packets: u64, held: bool, limits: MediaTimeouts) -> bool {
         // A change counts as life as well: whoever resumes after an hour on hold has not been silent for an hour.
         if (self.packets, self.held) != (packets, held) {
             (self.heard, self.packets, self.held) = (now, packets, held);
@@ -45,7 +56,7 @@ impl Silence {
 }
 
 /// Time between two looks; `None` if no silence ends a call.
-fn interval(limits: MediaTimeouts) -> Option<Duration> {
+pub(crate) fn interval(limits: MediaTimeouts) -> Option<Duration> {
     let shortest = [limits.talking, limits.held].into_iter().flatten().min()?;
     Some((shortest / LOOKS).min(INTERVAL_LIMIT))
 }
@@ -54,8 +65,24 @@ impl Call {
     /// The call is answered: silence counts from now on.
     pub(super) fn begin_observing<R: Rng>(&mut self, cx: &mut Context<'_, R>) {
         let held = self.media.is_held();
-        self.silence = Some(Silence { heard: cx.now.mono, packets: 0, held, asked: None });
+        self.silence = Some(Silence::since(cx.now.mono, held));
+        self.checkpoint(cx, held);
         self.observe_later(cx);
+    }
+
+    /// Says what is to be known of the call after a restart.
+    fn checkpoint<R: Rng>(&self, cx: &mut Context<'_, R>, held: bool) {
+        let Some(answered) = self.answered else { return };
+        let checkpoint = CallCheckpoint {
+            call: self.id,
+            began: self.began,
+            ringing: self.ringing,
+            answered,
+            held,
+            caller: self.caller.view(cx),
+            callee: self.callee.view(cx),
+        };
+        cx.effects.push(Effect::Checkpoint(Box::new(checkpoint)));
     }
 
     fn observe_later<R: Rng>(&self, cx: &mut Context<'_, R>) {
@@ -84,6 +111,7 @@ impl Call {
             return false;
         };
         silence.asked = None;
+        let changed = silence.held != held;
         if self.phase != Phase::Answered {
             return true;
         }
@@ -98,6 +126,9 @@ impl Call {
         if silence.look(cx.now.mono, packets, held, cx.config.media_timeouts) {
             self.silent(cx);
         } else {
+            if changed {
+                self.checkpoint(cx, held);
+            }
             self.observe_later(cx);
         }
         true

@@ -151,8 +151,11 @@ impl<R: Rng> Engine<R> {
             return self.answer(now, txn, &request, 482, "Loop Detected", &[]);
         }
         self.offered += 1;
-        let load =
-            Load { calls: self.calls.len(), max_calls: self.config.max_calls, draining: self.draining };
+        let load = Load {
+            calls: self.calls.len() + self.adopted.len(),
+            max_calls: self.config.max_calls,
+            draining: self.draining,
+        };
         if let Err(refusal) = admission::admit(load) {
             return self.refuse_invite(now, txn, &request, flow, from, refusal);
         }

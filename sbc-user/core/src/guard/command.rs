@@ -183,6 +183,21 @@ pub struct GuardSetup {
     pub sockets: Vec<(Transport, SocketAddr)>,
     /// Configured peers and the allow list.
     pub trusted: Vec<Prefix>,
+    /// Sources that are denied already.
+    pub denied: Vec<Denial>,
+}
+
+/// A denial, as the dataplane's half needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// Who.
+    pub source: Source,
+    /// Over which transports.
+    pub scope: DenyScope,
+    /// Why.
+    pub reason: DenyReason,
+    /// How long from now; `None`: until further notice.
+    pub lasts: Option<Duration>,
 }
 
 /// A request to the dataplane. Nothing depends on its success: where the kernel has no room, the lists hold in the

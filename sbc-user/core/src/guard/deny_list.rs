@@ -56,6 +56,27 @@ impl DenyList {
         // A time that no clock can tell is not one that anybody waits for.
         let ends = policy.retention.and_then(|lasts| now.mono.checked_add(lasts));
         let until = ends.and(policy.retention).and_then(|lasts| now.wall.checked_add(lasts));
+        self.insert(policy, Denied { source, reason, scope, since, until }, ends)
+    }
+
+    /// Denies a source as it was denied before a restart, unless that is over.
+    pub fn restore(&mut self, now: Now, policy: &GuardPolicy, denied: Denied) {
+        let left = denied.until.map(|until| until.duration_since(now.wall));
+        match left {
+            Some(Err(_)) => {}
+            Some(Ok(left)) if left.is_zero() => {}
+            Some(Ok(left)) => {
+                let Some(ends) = now.mono.checked_add(left) else { return };
+                self.insert(policy, denied, Some(ends));
+            }
+            None => {
+                self.insert(policy, denied, None);
+            }
+        }
+    }
+
+    fn insert(&mut self, policy: &GuardPolicy, denied: Denied, ends: Option<Instant>) -> Vec<Source> {
+        let source = denied.source;
         let mut gone = Vec::new();
         while self.entries.len() >= policy.deny_max.max(1)
             && let Some((_, &oldest)) = self.ages.first_key_value()
@@ -66,7 +87,6 @@ impl DenyList {
         self.last_age += 1;
         self.ages.insert(self.last_age, source);
         let ends = ends.map(|at| self.ends.insert(at, source));
-        let denied = Denied { source, reason, scope, since, until };
         self.entries.insert(source, Entry { denied, age: self.last_age, ends });
         gone
     }

@@ -14,13 +14,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::command::{
-    DenyReason, DenyScope, Exceeded, GuardCommand, GuardEvent, GuardPolicy, GuardSetup, Level, Source,
+    Denial, DenyReason, DenyScope, Exceeded, GuardCommand, GuardEvent, GuardPolicy, GuardSetup, Level, Source,
 };
 use super::deny_list::{Denied, DenyList};
 use super::prefix_list::{ListKind, ListRefusal, PrefixList};
 use super::window::{Decision, Window};
 use crate::config::{EngineConfig, Prefix};
 use crate::flow::Transport;
+use crate::restart::ListChange;
 use crate::time::Now;
 
 /// Sources whose windows are kept. When there are more, those whose time is over go; while none is, a new one is not
@@ -88,11 +89,45 @@ impl Guard {
 
     /// What the dataplane begins with.
     #[must_use]
-    pub fn setup(&self) -> GuardCommand {
+    pub fn setup(&self, now: Now) -> GuardCommand {
         let mut trusted = self.peers.clone();
         trusted.extend(self.allow.prefixes().iter().filter(|prefix| !self.peers.contains(prefix)));
         let (policy, sockets) = (self.policy.clone(), self.sockets.clone());
-        GuardCommand::Configure(Box::new(GuardSetup { policy, sockets, trusted }))
+        let denial = |denied: &Denied| Denial {
+            source: denied.source,
+            scope: denied.scope,
+            reason: denied.reason,
+            lasts: denied.until.map(|until| until.duration_since(now.wall).unwrap_or_default()),
+        };
+        let denied = self.deny.iter().map(denial).collect();
+        GuardCommand::Configure(Box::new(GuardSetup { policy, sockets, trusted, denied }))
+    }
+
+    /// Takes over what an earlier guard knew and an operator changed. What does not fit the configuration any more is
+    /// left out: a list that is full, a denial whose time is over or whose source is trusted now.
+    pub fn restore(&mut self, now: Now, denied: &[Denied], lists: &[ListChange]) {
+        for change in lists {
+            let list = match change.list {
+                ListKind::Allow => &mut self.allow,
+                ListKind::Block => &mut self.block,
+            };
+            let changed = if change.listed { list.add(change.prefix) } else { list.remove(change.prefix) };
+            match changed {
+                Ok(()) | Err(ListRefusal::Present | ListRefusal::Absent) => {}
+                Err(refusal @ ListRefusal::Full { .. }) => tracing::warn!(
+                    prefix = %change.prefix.addr,
+                    bits = change.prefix.len,
+                    %refusal,
+                    "an entry that an operator made is not kept"
+                ),
+            }
+        }
+        for denied in denied {
+            let trusted = self.peers.iter().chain(self.allow.prefixes());
+            if !trusted.into_iter().any(|prefix| denied.source.overlaps(prefix)) {
+                self.deny.restore(now, &self.policy, *denied);
+            }
+        }
     }
 
     /// Whether a connection may be, without counting anything.

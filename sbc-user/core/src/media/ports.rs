@@ -95,13 +95,23 @@ impl PortPool {
         }
         let pick = rng.next_u64() % self.free.len() as u64;
         let rtp = self.free.swap_remove(pick as usize); // below len
-        let serial = self.next_serial;
-        self.next_serial += 1;
-        if let Some(holder) = self.holder_mut(rtp) {
-            *holder = Some(serial);
+        Some(self.give(rtp))
+    }
+
+    /// Takes a certain pair, as an earlier allocation did. `None`: it is not free.
+    pub fn hold(&mut self, rtp: u16) -> Option<PortPair> {
+        let position = self.free.iter().position(|free| *free == rtp)?;
+        self.free.swap_remove(position);
+        Some(self.give(rtp))
+    }
+
+    /// Lets a free pair rest until then; without effect on one that is held or rests.
+    pub fn rest(&mut self, rtp: u16, until: Instant) {
+        if let Some(position) = self.free.iter().position(|free| *free == rtp) {
+            self.free.swap_remove(position);
+            let before = self.resting.partition_point(|(other, _)| *other <= until);
+            self.resting.insert(before, (until, rtp));
         }
-        self.in_use += 1;
-        Some(PortPair { rtp, serial })
     }
 
     /// Gives a pair back; it rests before it is given out again. False, and without effect, if it was given back before.
@@ -113,6 +123,16 @@ impl PortPool {
         self.in_use -= 1;
         self.resting.push_back((now + self.quarantine, pair.rtp));
         true
+    }
+
+    fn give(&mut self, rtp: u16) -> PortPair {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        if let Some(holder) = self.holder_mut(rtp) {
+            *holder = Some(serial);
+        }
+        self.in_use += 1;
+        PortPair { rtp, serial }
     }
 
     fn holder_mut(&mut self, rtp: u16) -> Option<&mut Option<u64>> {
@@ -198,6 +218,20 @@ mod tests {
         assert!(!pool.release(old, now + REST));
         assert_eq!(pool.in_use(), 1);
         assert!(pool.release(new, now + REST));
+    }
+
+    #[test]
+    fn a_certain_pair_is_taken_once_and_one_that_rests_is_not_free() {
+        let now = start();
+        let mut pool = PortPool::new(&(20_000..=20_005), REST);
+        let held = pool.hold(20_002).unwrap();
+        assert_eq!((held.rtp(), pool.in_use()), (20_002, 1));
+        assert_eq!((pool.hold(20_002), pool.hold(20_006), pool.hold(20_001)), (None, None, None));
+        pool.rest(20_004, now + REST);
+        pool.rest(20_002, now + REST);
+        assert_eq!(drain(&mut pool, now).len(), 1);
+        assert!(pool.release(held, now));
+        assert_eq!(drain(&mut pool, now + REST).len(), 2);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use sbc_core::id::{CallId, ConnId, ListenerId, OpId, RealmId, TrunkId};
 use sbc_core::media::command::{DirectionCounters, MediaCommand, MediaDone, MediaError, StreamCounters};
 use sbc_core::media::plan::{MediaPlan, Placement, StreamPlan};
 use sbc_core::record::CallRecord;
+use sbc_core::restart::CallCheckpoint;
 use sbc_core::rng::SeededRng;
 use sbc_core::{Input, Now, Output};
 
@@ -64,6 +65,7 @@ pub struct Pair {
     /// What every stream has carried so far.
     pub carried: (DirectionCounters, DirectionCounters),
     pub records: Vec<CallRecord>,
+    pub checkpoints: Vec<CallCheckpoint>,
     pub replies: Vec<Reply>,
     /// Every message that the engine sent to each side.
     pub to_a: Vec<String>,
@@ -202,6 +204,7 @@ impl Pair {
                 DirectionCounters { rtp_kernel: 9, ..DirectionCounters::default() },
             ),
             records: Vec::new(),
+            checkpoints: Vec::new(),
             replies: Vec::new(),
             to_a: Vec::new(),
             to_b: Vec::new(),
@@ -365,6 +368,7 @@ impl Pair {
                 Output::Media { op, command } => self.command_media(op, command),
                 Output::Guard(_) => {}
                 Output::Record(record) => self.records.push(*record),
+                Output::Checkpoint(checkpoint) => self.checkpoints.push(*checkpoint),
                 Output::Reply { reply, .. } => self.replies.push(reply),
             }
         }

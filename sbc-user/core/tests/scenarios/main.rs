@@ -12,6 +12,7 @@ mod changes;
 mod races;
 mod refusals;
 mod requests;
+mod restart;
 mod setup;
 mod silence;
 mod streams;

@@ -100,7 +100,11 @@ pub(crate) fn engine(bytes: &[u8]) -> Passage {
                 let result = Ok(MediaDone { placements, counters: vec![] });
                 engine.handle_input(now, Input::MediaDone { op, result });
             }
-            Output::Close { .. } | Output::Guard(_) | Output::Record(_) | Output::Reply { .. } => {}
+            Output::Close { .. }
+            | Output::Guard(_)
+            | Output::Record(_)
+            | Output::Checkpoint(_)
+            | Output::Reply { .. } => {}
         }
     }
     passage

@@ -20,7 +20,8 @@ use sbc_common::{names, window};
 use sbc_core::config::Prefix;
 use sbc_core::flow::Transport;
 use sbc_core::guard::{
-    DenyReason, DenyScope, Exceeded, GuardCommand, GuardEvent, GuardPolicy, GuardSetup, Level, Limit, Source,
+    Denial, DenyReason, DenyScope, Exceeded, GuardCommand, GuardEvent, GuardPolicy, GuardSetup, Level, Limit,
+    Source,
 };
 
 use super::error::StartError;
@@ -61,14 +62,7 @@ impl GuardMaps {
             GuardCommand::Block(prefix) => add(&mut self.block, names::BLOCK, prefix),
             GuardCommand::Unblock(prefix) => remove(&mut self.block, names::BLOCK, prefix),
             GuardCommand::Deny { source, scope, reason, lasts } => {
-                let until_ns = lasts.map_or(0, |lasts| monotonic_ns().saturating_add(nanoseconds(lasts)));
-                let entry = DenyEntry {
-                    until_ns,
-                    hits: 0,
-                    reason: reason_number(*reason),
-                    scope: scope_number(*scope),
-                };
-                told(names::DENY, self.deny.insert(key(*source), entry, 0));
+                self.deny(Denial { source: *source, scope: *scope, reason: *reason, lasts: *lasts }, 0);
             }
             GuardCommand::Undeny(source) => removed(names::DENY, self.deny.remove(&key(*source))),
         }
@@ -79,13 +73,25 @@ impl GuardMaps {
         self.deny.get(&key(source), 0).map_or(0, |entry| entry.hits)
     }
 
+    fn deny(&mut self, denial: Denial, hits: u64) {
+        let Denial { source, scope, reason, lasts } = denial;
+        let until_ns = lasts.map_or(0, |lasts| monotonic_ns().saturating_add(nanoseconds(lasts)));
+        let entry = DenyEntry { until_ns, hits, reason: reason_number(reason), scope: scope_number(scope) };
+        told(names::DENY, self.deny.insert(key(source), entry, 0));
+    }
+
     /// Trusted sources before limits, so that none of them is counted on the way.
     fn configure(&mut self, setup: &GuardSetup) {
         replace(&mut self.block, names::BLOCK, &setup.policy.block);
         replace(&mut self.trusted, names::TRUSTED, &setup.trusted);
-        let denied: Vec<SourceKey> = self.deny.keys().flatten().collect();
-        for source in denied {
-            removed(names::DENY, self.deny.remove(&source));
+        // Who is still denied never ceases to be, and keeps what was counted.
+        let wanted: HashSet<SourceKey> = setup.denied.iter().map(|denial| key(denial.source)).collect();
+        let held: Vec<SourceKey> = self.deny.keys().flatten().collect();
+        for source in held.iter().filter(|source| !wanted.contains(source)) {
+            removed(names::DENY, self.deny.remove(source));
+        }
+        for denial in &setup.denied {
+            self.deny(*denial, self.denied_packets(denial.source));
         }
         told(names::GUARD, self.config.set(0, config(&setup.policy), 0));
         let wanted: HashSet<SipSocket> =

@@ -167,6 +167,6 @@ fn a_peer_that_leaves_the_allow_list_stays_trusted() {
     assert_eq!(guard.remove(ListKind::Allow, prefix("192.0.2.0/24")), Ok(None));
     let removed = guard.remove(ListKind::Allow, prefix("203.0.113.0/24"));
     assert_eq!(removed, Ok(Some(GuardCommand::Distrust(prefix("203.0.113.0/24")))));
-    let GuardCommand::Configure(setup) = guard.setup() else { panic!("no set-up") };
+    let GuardCommand::Configure(setup) = guard.setup(at(0)) else { panic!("no set-up") };
     assert_eq!(setup.trusted.len(), 3, "{:?}", setup.trusted);
 }
