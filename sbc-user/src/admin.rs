@@ -57,6 +57,8 @@ pub struct ShellStatus {
     pub connections: usize,
     /// Calls whose records could not be written.
     pub records_lost: u64,
+    /// Changes that the store could not keep.
+    pub store_lost: u64,
     /// What the transports counted.
     pub transport: Vec<(&'static str, u64)>,
     /// Outcomes of packets at the dataplane.

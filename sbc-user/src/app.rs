@@ -5,13 +5,16 @@
 //! sent), media, records.
 
 mod epoch;
+mod restore;
 
+use std::fs;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use sbc_core::Input;
 use sbc_core::engine::Engine;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,6 +30,8 @@ use crate::dataplane::planes::{Planes, PlanesConfig, StartReport};
 use crate::dataplane::xdp::MediaBind;
 use crate::eventloop::{EventLoop, Inlets, Readiness, Remains, Signal};
 use crate::record_sink::RecordSink;
+use crate::store::embedded::Embedded;
+use crate::store::{Journal, Store as _};
 use crate::transport::Transports;
 
 /// Signals that wait for the loop.
@@ -45,8 +50,14 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let mut engine_config = config.engine.clone();
     engine_config.epoch = epoch::next(&config.daemon.state_dir)?;
     let records = RecordSink::open(&config.daemon.record)?;
-    let engine = Engine::new(engine_config, SystemRng, now());
-    planes.guard(&engine.guard_setup());
+    let store = Embedded::open(&config.daemon.state_dir, &boot()?)?;
+    let (restored, forgotten) =
+        restore::restored(&engine_config, store.load().context("the store")?, &[], SystemTime::now());
+    let journal = Journal::start(store)?;
+    forgotten.into_iter().for_each(|change| journal.note(change));
+    let mut engine = Engine::new(engine_config, SystemRng, now());
+    engine.handle_input(now(), Input::Restored(Box::new(restored)));
+    planes.guard(&engine.guard_setup(now()));
 
     let runtime = tokio::runtime::Runtime::new().context("the async runtime")?;
     runtime.block_on(async {
@@ -60,8 +71,9 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         let (asker, questions) = Asker::new();
         let facts = facts(config, &report, started);
         let server = Server::start(&config.daemon.socket, facts, asker)?;
+        let grace = config.daemon.stop_grace;
         let event_loop =
-            EventLoop::new(engine, planes, Planes::outcomes, transports, records, config.daemon.stop_grace)
+            EventLoop::new(engine, planes, Planes::outcomes, transports, records, journal, grace)
                 .on_stop(|| tell_system(&[NotifyState::Stopping]));
 
         info!(instance = config.instance, version = env!("CARGO_PKG_VERSION"), "serving");
@@ -81,6 +93,12 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         info!("stopped");
         Ok(())
     })
+}
+
+/// What the present run of the kernel is called.
+fn boot() -> anyhow::Result<String> {
+    const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+    Ok(fs::read_to_string(BOOT_ID).context(BOOT_ID)?.trim().to_owned())
 }
 
 /// SIGTERM and SIGINT stop, SIGHUP opens files anew.

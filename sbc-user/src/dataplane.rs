@@ -10,11 +10,13 @@ pub mod planes;
 pub mod relay;
 pub mod xdp;
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use sbc_core::guard::{GuardCommand, GuardEvent, Source};
 use sbc_core::id::{CallId, OpId};
 use sbc_core::media::command::{MediaCommand, MediaEvent, MediaResult, StreamCounters};
+use sbc_core::media::plan::{MediaPlan, Placement};
 
 /// What carries media.
 ///
@@ -48,8 +50,44 @@ pub trait Dataplane {
         0
     }
 
+    /// What another one would need to carry the call's plan on; `None` if it has none here.
+    fn checkpoint(&self, _call: CallId) -> Option<MediaCheckpoint> {
+        None
+    }
+
     /// The calls that have a plan here.
     fn snapshot(&self) -> Vec<CallId>;
+}
+
+/// A plan in force, with what its carrier knows of it besides. It outlives the daemon in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaCheckpoint {
+    /// The plan.
+    pub plan: MediaPlan,
+    /// What carries each stream, in the plan's order.
+    pub placements: Vec<Placement>,
+    /// The RTP and the RTCP pair of the streams that the kernel carries, by m-line.
+    pub kernel: Vec<(u8, [KernelPair; 2])>,
+}
+
+/// A pair of slots: the caller's and the callee's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelPair {
+    /// Its generation.
+    pub generation: u32,
+    /// Sources that were learned in an earlier generation and still count.
+    pub kept: [Option<SocketAddr>; 2],
+    /// What the slots had counted before they were the call's, as the kernel's part orders it.
+    pub base: [Vec<u64>; 2],
+}
+
+impl MediaCheckpoint {
+    /// The even ports of the plan.
+    #[must_use]
+    pub fn ports(&self) -> Vec<SocketAddr> {
+        let sides = self.plan.streams.iter().flat_map(|stream| [&stream.caller, &stream.callee]);
+        sides.map(|side| SocketAddr::new(side.local_ip, side.local_rtp_port)).collect()
+    }
 }
 
 /// What a dataplane tells.

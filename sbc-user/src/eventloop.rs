@@ -8,6 +8,7 @@
 //! the farewells. A second signal goes from the first to the second at once, a third ends the waiting.
 
 mod readiness;
+mod remember;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use sbc_core::command::{CallView, Command, Reply};
 use sbc_core::engine::Engine;
 use sbc_core::guard::Denied;
 use sbc_core::id::OpId;
+use sbc_core::media::plan::MediaPlan;
 use sbc_core::{Input, Output};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
@@ -24,9 +26,11 @@ use crate::admin::{Answer, Question, ShellStatus};
 use crate::clock::{SystemRng, now};
 use crate::dataplane::{Dataplane, DataplaneEvent};
 use crate::record_sink::RecordSink;
+use crate::store::Journal;
 use crate::transport::{TransportEvent, Transports};
 
 pub use readiness::Readiness;
+use remember::Remember;
 
 /// For both sides of every call to answer our BYE.
 const FAREWELL: Duration = Duration::from_secs(4);
@@ -81,6 +85,7 @@ pub struct EventLoop<D> {
     outcomes: fn(&D) -> Vec<(&'static str, u64)>,
     transports: Transports,
     records: RecordSink,
+    remember: Remember,
     stop_grace: Duration,
     askers: HashMap<OpId, Asker>,
     last_question: u64,
@@ -109,6 +114,7 @@ impl<D: Dataplane> EventLoop<D> {
         outcomes: fn(&D) -> Vec<(&'static str, u64)>,
         transports: Transports,
         records: RecordSink,
+        journal: Journal,
         stop_grace: Duration,
     ) -> Self {
         Self {
@@ -117,6 +123,7 @@ impl<D: Dataplane> EventLoop<D> {
             outcomes,
             transports,
             records,
+            remember: Remember::new(journal),
             stop_grace,
             askers: HashMap::new(),
             last_question: 0,
@@ -129,6 +136,13 @@ impl<D: Dataplane> EventLoop<D> {
     #[must_use]
     pub fn on_stop(mut self, call: impl FnOnce() + Send + 'static) -> Self {
         self.on_stop = Some(Box::new(call));
+        self
+    }
+
+    /// Calls of a daemon before, whose media the dataplane carries on.
+    #[must_use]
+    pub fn taken_over<'a>(mut self, plans: impl IntoIterator<Item = &'a MediaPlan>) -> Self {
+        plans.into_iter().for_each(|plan| self.remember.taken_over(plan));
         self
     }
 
@@ -219,6 +233,7 @@ impl<D: Dataplane> EventLoop<D> {
         self.last_question += 1;
         let op = OpId(self.last_question);
         self.askers.insert(op, asker);
+        self.remember.ordered(op, &command);
         self.engine.handle_input(now(), Input::Command { op, command });
     }
 
@@ -243,7 +258,10 @@ impl<D: Dataplane> EventLoop<D> {
                 self.engine.handle_input(now(), Input::SendFailed { op });
             } else if let Some(event) = self.dataplane.poll_event() {
                 let input = match event {
-                    DataplaneEvent::Done { op, result } => Input::MediaDone { op, result },
+                    DataplaneEvent::Done { op, result } => {
+                        self.remember.done(op, result.is_ok(), |call| self.dataplane.checkpoint(call));
+                        Input::MediaDone { op, result }
+                    }
                     DataplaneEvent::Media(event) => Input::Media(event),
                     DataplaneEvent::Guard(event) => Input::Guard(event),
                 };
@@ -258,14 +276,22 @@ impl<D: Dataplane> EventLoop<D> {
         match output {
             Output::Send { op, flow, bytes } => self.transports.send(op, flow, bytes),
             Output::Close { conn } => self.transports.close(conn),
-            Output::Media { op, command } => self.dataplane.apply(Instant::now(), op, command),
-            Output::Guard(command) => self.dataplane.guard(&command),
+            Output::Media { op, command } => {
+                self.remember.commanded(op, &command);
+                self.dataplane.apply(Instant::now(), op, command);
+            }
+            Output::Guard(command) => {
+                self.remember.guarded(&command);
+                self.dataplane.guard(&command);
+            }
+            Output::Checkpoint(checkpoint) => self.remember.checkpoint(*checkpoint),
             Output::Record(record) => self.records.record(&record),
             Output::Reply { op, reply } => self.reply(op, reply),
         }
     }
 
     fn reply(&mut self, op: OpId, reply: Reply) {
+        self.remember.answered(op, &reply);
         match self.askers.remove(&op) {
             Some(Asker::Operator(asker)) => {
                 let answer = match reply {
@@ -281,6 +307,13 @@ impl<D: Dataplane> EventLoop<D> {
             }
             Some(Asker::Stop) => {
                 let calls = match reply {
+                    // Calls whose signalling was lost do not end by waiting: they are ended when no other is left.
+                    Reply::Status(status) if status.calls == 0 && status.media_only > 0 => {
+                        if matches!(self.life, Life::Draining { .. }) {
+                            self.hang_up();
+                        }
+                        return;
+                    }
                     Reply::Status(status) => status.calls,
                     Reply::Calls(calls) => calls.len(),
                     Reply::Accepted { calls } => calls,
@@ -298,6 +331,7 @@ impl<D: Dataplane> EventLoop<D> {
         ShellStatus {
             connections: self.transports.connections(),
             records_lost: self.records.lost(),
+            store_lost: self.remember.lost(),
             transport: self.transports.counters().list(),
             dataplane: (self.outcomes)(&self.dataplane),
         }

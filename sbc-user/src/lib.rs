@@ -10,4 +10,5 @@ pub mod doctor;
 pub mod eventloop;
 pub mod observe;
 pub mod record_sink;
+pub mod store;
 pub mod transport;

@@ -61,14 +61,28 @@ pub struct ListChange {
 }
 
 /// Everything that a daemon left to the next one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// Calls whose media goes on.
     pub calls: Vec<RestoredCall>,
+    /// The last call that was kept, whether or not its media goes on: new ones are numbered after it.
+    pub last_call: CallId,
     /// Ports of calls that ended shortly before, or that could not be taken over.
     pub resting: Vec<RestingPorts>,
     /// Sources that were denied.
     pub denied: Vec<Denied>,
-    /// In the order in which they were made.
+    /// What operators changed.
     pub lists: Vec<ListChange>,
+}
+
+impl Default for Restored {
+    fn default() -> Self {
+        Self {
+            calls: Vec::new(),
+            last_call: CallId(0),
+            resting: Vec::new(),
+            denied: Vec::new(),
+            lists: Vec::new(),
+        }
+    }
 }

@@ -86,6 +86,8 @@ pub struct Status {
     pub state: String,
     /// Calls up now, in any state.
     pub calls: usize,
+    /// Calls of a daemon before: their signalling was lost with it, their media goes on.
+    pub media_only_calls: usize,
     /// Calls that may be up at once.
     pub max_calls: usize,
     /// Calls begun since start.
@@ -104,6 +106,8 @@ pub struct Status {
     pub connections: usize,
     /// Records of ended calls that could not be written.
     pub records_lost: u64,
+    /// Changes that the store could not keep: a restart would not know of them.
+    pub store_lost: u64,
     /// SIP sockets.
     pub listeners: Vec<Listener>,
     /// Addresses of media, each with what forwards it.
@@ -130,6 +134,7 @@ impl Status {
             uptime_seconds: facts.started.elapsed().as_secs(),
             state: if engine.draining { "draining" } else { "serving" }.to_owned(),
             calls: engine.calls,
+            media_only_calls: engine.media_only,
             max_calls: engine.max_calls,
             calls_offered: engine.calls_offered,
             calls_answered: engine.calls_answered,
@@ -139,6 +144,7 @@ impl Status {
             ports_in_use: engine.ports_in_use,
             connections: shell.connections,
             records_lost: shell.records_lost,
+            store_lost: shell.store_lost,
             listeners: facts.listeners.clone(),
             media_addresses: facts.media_addresses.clone(),
             engine_counters: named(&engine.counters),
@@ -269,6 +275,7 @@ impl Call {
                 CallState::Answered => "answered",
                 CallState::Updating => "updating",
                 CallState::Ending => "ending",
+                CallState::MediaOnly => "media_only",
             }
             .to_owned(),
             began: rfc3339(view.began),

@@ -35,6 +35,16 @@ fn render(status: &Status) -> String {
         "{} media ports in use, {} connections, {} transactions, {} timers",
         status.ports_in_use, status.connections, status.transactions, status.timers
     );
+    if status.media_only_calls > 0 {
+        let _ = writeln!(
+            out,
+            "{} calls of the daemon before go on with their media alone: their signalling was lost with it",
+            status.media_only_calls
+        );
+    }
+    if status.store_lost > 0 {
+        let _ = writeln!(out, "WARNING: {} changes could not be kept for a restart", status.store_lost);
+    }
     if status.records_lost > 0 {
         let _ = writeln!(out, "WARNING: {} call records could not be written", status.records_lost);
     }

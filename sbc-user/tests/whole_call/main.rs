@@ -20,6 +20,8 @@ use sbc_user::config::{Config, OtherHost};
 use sbc_user::dataplane::relay::Relay;
 use sbc_user::eventloop::{EventLoop, Inlets, Readiness, Signal};
 use sbc_user::record_sink::RecordSink;
+use sbc_user::store::Journal;
+use sbc_user::store::memory::Memory;
 use sbc_user::transport::Transports;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -128,8 +130,9 @@ async fn with_sbc<Scenario: Future<Output = ()>>(
     engine_config.epoch = 1;
     let engine = Engine::new(engine_config, SystemRng, now());
     let records = RecordSink::open(&config.daemon.record).unwrap();
+    let journal = Journal::start(Memory::default()).unwrap();
     let event_loop =
-        EventLoop::new(engine, relay, |_| Vec::new(), transports, records, config.daemon.stop_grace);
+        EventLoop::new(engine, relay, |_| Vec::new(), transports, records, journal, config.daemon.stop_grace);
     let run = event_loop.run(Inlets { transport, questions, signals: signal_inlet, media });
     let run = tokio::time::timeout(3 * PATIENCE, run);
     let (remains, ()) = tokio::join!(run, scenario(Controls { signals, asker }));

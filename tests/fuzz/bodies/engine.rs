@@ -150,7 +150,7 @@ impl Bench {
                     self.engine.handle_input(self.now, Input::MediaDone { op, result });
                 }
                 Output::Reply { reply, .. } => self.replies.push(reply),
-                Output::Close { .. } | Output::Guard(_) | Output::Record(_) => {}
+                Output::Close { .. } | Output::Guard(_) | Output::Record(_) | Output::Checkpoint(_) => {}
             }
         }
     }

@@ -90,6 +90,7 @@ impl<R: Rng> Engine<R> {
                 pool.rest(resting.rtp, now.mono + resting.lasts);
             }
         }
+        self.last_call = self.last_call.max(restored.last_call.0);
         for call in restored.calls {
             self.adopt(now, call);
         }

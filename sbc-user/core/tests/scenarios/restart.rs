@@ -165,9 +165,11 @@ fn who_was_denied_stays_denied_and_what_an_operator_changed_stays_changed() {
         ..Restored::default()
     };
     pair.input(Input::Restored(Box::new(restored)));
-    let list = |pair: &mut Pair| match pair.command(Command::Guard(GuardOrder::Denied)) {
-        Reply::Denied(denied) => denied.into_iter().map(|denied| denied.source).collect::<Vec<_>>(),
-        other => panic!("{other:?}"),
+    let list = |pair: &mut Pair| {
+        let Reply::Denied(denied) = pair.command(Command::Guard(GuardOrder::Denied)) else {
+            panic!("no list")
+        };
+        denied.into_iter().map(|denied| denied.source).collect::<Vec<_>>()
     };
     assert_eq!(list(&mut pair), [source(1), source(3)]);
     let blocked = pair.command(Command::Guard(GuardOrder::List(ListKind::Block)));
