@@ -57,8 +57,6 @@ counters! {
 
     /// Passed: shorter than the headers that it announces, before it was known to be ours.
     PassTruncated = 16, "pass_truncated";
-    /// Passed: neither IPv4 nor tagged IPv4 (ARP, IPv6, two tags).
-    PassNotIpv4 = 17, "pass_not_ipv4";
     /// Passed: IPv4 with options, or not version 4 inside an IPv4 frame.
     PassIpOptions = 18, "pass_ip_options";
     /// Passed: a fragment; the stack reassembles.
@@ -79,6 +77,10 @@ counters! {
     PassNoDevice = 26, "pass_no_device";
     /// Passed: the driver has no room in front of the frame for the egress VLAN tag.
     PassNoHeadroom = 27, "pass_no_headroom";
+    /// Passed: neither IPv4 nor IPv6 (ARP, too many tags).
+    PassNotIp = 30, "pass_not_ip";
+    /// Passed: IPv6 with an extension header other than that of a fragment, or not version 6 inside an IPv6 frame.
+    PassExtensionHeader = 31, "pass_extension_header";
     /// Passed: to a SIP port of ours, from a source that is not trusted, within its limits or at a level without limits.
     PassSip = 40, "pass_sip";
     /// Passed: to a SIP port of ours, from a configured peer or the allow list; not counted against any limit.

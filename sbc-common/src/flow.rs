@@ -141,10 +141,15 @@ impl Generation {
     /// A slot holds three tags at most (its present generation's and its two learned words'), so at most six numbers
     /// and the zero tag are skipped.
     pub fn next_for(self, slots: [&FlowSlot; 2]) -> Self {
+        self.next_unless(|number| slots.iter().any(|slot| slot.has_tag(number)))
+    }
+
+    /// The next generation whose number is not taken, of which there may be few.
+    pub fn next_unless(self, taken: impl Fn(u16) -> bool) -> Self {
         let mut number = self.0;
         loop {
             number = number.wrapping_add(1);
-            if number != 0 && !slots.iter().any(|slot| slot.has_tag(number)) {
+            if number != 0 && !taken(number) {
                 return Self(number);
             }
         }
@@ -426,7 +431,7 @@ impl FlowSlot {
     }
 
     /// Whether a tag occurs in this slot: as its generation's or in a learned word.
-    const fn has_tag(&self, tag: u16) -> bool {
+    pub const fn has_tag(&self, tag: u16) -> bool {
         self.head.generation == tag || self.learned_source.tag == tag || self.learned_destination.tag == tag
     }
 }

@@ -12,6 +12,24 @@
 
 use crate::flow::FlowHead;
 
+/// The words of an address, a port and what stands beside it.
+#[inline(always)]
+const fn words(address: [u8; 16], last: [u8; 8]) -> [u64; 3] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
+    [
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+        u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
+        u64::from_ne_bytes(last),
+    ]
+}
+
+/// The address in two words.
+#[inline(always)]
+const fn address(high: u64, low: u64) -> [u8; 16] {
+    let ([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]) = (high.to_ne_bytes(), low.to_ne_bytes());
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+}
+
 /// From where packets are accepted, or who may claim a slot.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -24,6 +42,51 @@ pub struct Allowed6 {
     pub prefix: u8,
     /// Always zero.
     pub unused: [u8; 5],
+}
+
+impl Allowed6 {
+    /// Nobody.
+    pub const NOBODY: Self = Self::exactly(Endpoint6::NONE);
+
+    /// One endpoint.
+    pub const fn exactly(endpoint: Endpoint6) -> Self {
+        Self { address: endpoint.address, port: endpoint.port, prefix: 128, unused: [0; 5] }
+    }
+
+    /// Any port of the addresses that begin with so many bits of this one.
+    pub const fn any_port(address: [u8; 16], prefix: u8) -> Self {
+        Self { address, port: [0; 2], prefix, unused: [0; 5] }
+    }
+
+    /// As the words in the map.
+    #[inline(always)]
+    pub const fn to_words(self) -> [u64; 3] {
+        let [a, b] = self.port;
+        words(self.address, [a, b, self.prefix, 0, 0, 0, 0, 0])
+    }
+
+    /// From the words in the map.
+    #[inline(always)]
+    pub const fn from_words([high, low, last]: [u64; 3]) -> Self {
+        let [a, b, prefix, ..] = last.to_ne_bytes();
+        Self { address: address(high, low), port: [a, b], prefix, unused: [0; 5] }
+    }
+
+    /// The bits of the two words of an address that a prefix of some length compares.
+    #[inline(always)]
+    pub const fn mask(prefix: u8) -> (u64, u64) {
+        (leading_ones(prefix), leading_ones(prefix.saturating_sub(64)))
+    }
+}
+
+/// A word in network order whose first so many bits are ones; 64 and more are all.
+#[inline(always)]
+const fn leading_ones(bits: u8) -> u64 {
+    match bits {
+        0 => 0,
+        1..=63 => (u64::MAX << (64 - bits)).to_be(),
+        64.. => u64::MAX,
+    }
 }
 
 /// Where packets go and how they are marked, as signalled. Port 0: not known yet.
@@ -40,6 +103,33 @@ pub struct Target6 {
     pub ttl: u8,
     /// Always zero.
     pub unused: [u8; 4],
+}
+
+impl Target6 {
+    /// An endpoint, and how to mark what is sent there.
+    pub const fn new(endpoint: Endpoint6, dscp: u8, ttl: u8) -> Self {
+        Self { address: endpoint.address, port: endpoint.port, dscp, ttl, unused: [0; 4] }
+    }
+
+    /// As the words in the map.
+    #[inline(always)]
+    pub const fn to_words(self) -> [u64; 3] {
+        let [a, b] = self.port;
+        words(self.address, [a, b, self.dscp, self.ttl, 0, 0, 0, 0])
+    }
+
+    /// From the words in the map.
+    #[inline(always)]
+    pub const fn from_words([high, low, last]: [u64; 3]) -> Self {
+        let [a, b, dscp, ttl, ..] = last.to_ne_bytes();
+        Self { address: address(high, low), port: [a, b], dscp, ttl, unused: [0; 4] }
+    }
+
+    /// The endpoint alone.
+    #[inline(always)]
+    pub const fn endpoint(self) -> Endpoint6 {
+        Endpoint6 { address: self.address, port: self.port, unused: [0; 6] }
+    }
 }
 
 /// How far the claim of a slot is.
@@ -68,6 +158,12 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// So far, in a generation.
+    #[inline(always)]
+    pub const fn new(tag: u16, phase: ClaimPhase) -> Self {
+        Self { tag, phase, unused: [0; 5] }
+    }
+
     /// As the word in the map.
     #[inline(always)]
     pub const fn to_word(self) -> u64 {
@@ -100,6 +196,35 @@ pub struct Endpoint6 {
     pub port: [u8; 2],
     /// Always zero.
     pub unused: [u8; 6],
+}
+
+impl Endpoint6 {
+    /// No address, no port.
+    pub const NONE: Self = Self { address: [0; 16], port: [0; 2], unused: [0; 6] };
+
+    /// From an address in network order and a port number.
+    pub const fn new(address: [u8; 16], port: u16) -> Self {
+        Self { address, port: port.to_be_bytes(), unused: [0; 6] }
+    }
+
+    /// The port as a number.
+    pub const fn port(self) -> u16 {
+        u16::from_be_bytes(self.port)
+    }
+
+    /// As the words in the map.
+    #[inline(always)]
+    pub const fn to_words(self) -> [u64; 3] {
+        let [a, b] = self.port;
+        words(self.address, [a, b, 0, 0, 0, 0, 0, 0])
+    }
+
+    /// From the words in the map; whatever is beside address and port is ignored.
+    #[inline(always)]
+    pub const fn from_words([high, low, last]: [u64; 3]) -> Self {
+        let [a, b, ..] = last.to_ne_bytes();
+        Self { address: address(high, low), port: [a, b], unused: [0; 6] }
+    }
 }
 
 /// One IPv6 port of ours: 128 bytes. The first cache line decides whether a packet is accepted from a signalled peer and
@@ -148,6 +273,49 @@ impl FlowSlot6 {
     pub const PACKETS: usize = 12;
     /// Word of `bytes`.
     pub const BYTES: usize = 13;
+
+    /// As it lies in the map.
+    pub const fn to_words(&self) -> [u64; Self::WORDS] {
+        let [a, b, c] = self.expected.to_words();
+        let [d, e, f] = self.destination.to_words();
+        let [g, h, i] = self.learned_source.to_words();
+        let ([j, k, l, m], [n, o, p, q]) = (self.partner.to_ne_bytes(), self.last_seen.to_ne_bytes());
+        let partner = u64::from_ne_bytes([j, k, l, m, n, o, p, q]);
+        let (head, claim) = (self.head.to_word(), self.claim.to_word());
+        [head, a, b, c, d, e, f, claim, g, h, i, partner, self.packets, self.bytes, 0, 0]
+    }
+
+    /// From the words in the map; `None` if the head holds a number that this version does not know.
+    pub const fn from_words(words: [u64; Self::WORDS]) -> Option<Self> {
+        let [head, a, b, c, d, e, f, claim, g, h, i, partner, packets, bytes, ..] = words;
+        let Some(head) = FlowHead::from_word(head) else { return None };
+        let [j, k, l, m, n, o, p, q] = partner.to_ne_bytes();
+        let [r, s, ..] = claim.to_ne_bytes();
+        let tag = u16::from_ne_bytes([r, s]);
+        Some(Self {
+            head,
+            expected: Allowed6::from_words([a, b, c]),
+            destination: Target6::from_words([d, e, f]),
+            claim: Claim::new(tag, Claim::phase_in(claim, tag)),
+            learned_source: Endpoint6::from_words([g, h, i]),
+            partner: u32::from_ne_bytes([j, k, l, m]),
+            last_seen: u32::from_ne_bytes([n, o, p, q]),
+            packets,
+            bytes,
+            unused: [0; 2],
+        })
+    }
+
+    /// The learned source, if it belongs to the slot's present flow and is whole.
+    pub fn source(&self) -> Option<Endpoint6> {
+        let claimed = Claim::phase_in(self.claim.to_word(), self.head.generation) == ClaimPhase::Claimed;
+        claimed.then_some(self.learned_source)
+    }
+
+    /// Whether a number occurs in this slot: as its generation's or as a claim's tag.
+    pub const fn has_tag(&self, tag: u16) -> bool {
+        self.head.generation == tag || self.claim.tag == tag
+    }
 }
 
 #[cfg(test)]
@@ -174,6 +342,44 @@ mod tests {
             (16, 18, 19)
         );
         assert_eq!((offset_of!(Endpoint6, port), size_of::<Claim>(), offset_of!(Claim, phase)), (16, 8, 2));
+    }
+
+    #[test]
+    fn a_slot_survives_its_words() {
+        let address = |last| [0x20, 1, 0xd, 0xb8, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, last];
+        let slot = FlowSlot6 {
+            head: FlowHead { next_hop: 3, generation: 9, ..FlowHead::default() },
+            expected: Allowed6 { port: [1, 2], ..Allowed6::any_port(address(1), 64) },
+            destination: Target6::new(Endpoint6::new(address(2), 4000), 46, 64),
+            claim: Claim::new(9, ClaimPhase::Claimed),
+            learned_source: Endpoint6::new(address(3), 5000),
+            partner: 0x0001_4e20,
+            last_seen: 7,
+            packets: 8,
+            bytes: 10,
+            unused: [0; 2],
+        };
+        assert_eq!(FlowSlot6::from_words(slot.to_words()), Some(slot));
+        assert_eq!(slot.source(), Some(slot.learned_source));
+        assert!(slot.has_tag(9) && !slot.has_tag(8));
+        let later = FlowSlot6 { head: FlowHead { generation: 10, ..slot.head }, ..slot };
+        assert_eq!(later.source(), None);
+        // SAFETY: 128 bytes without padding.
+        let words: [u64; FlowSlot6::WORDS] = unsafe { core::mem::transmute(slot) };
+        assert_eq!(slot.to_words(), words);
+    }
+
+    #[test]
+    fn a_mask_compares_the_prefix() {
+        let mask = |prefix| {
+            let (high, low) = Allowed6::mask(prefix);
+            u128::from_be_bytes(super::address(high, low))
+        };
+        assert_eq!(mask(0), 0);
+        for prefix in 1..=128 {
+            assert_eq!(mask(prefix), u128::MAX << (128 - prefix), "{prefix}");
+        }
+        assert_eq!(mask(255), u128::MAX);
     }
 
     #[test]

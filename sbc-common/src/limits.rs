@@ -3,8 +3,11 @@
 /// Rises with every change of a map's layout, key or meaning. Pins live in a directory of this number.
 pub const ABI: u32 = 3;
 
-/// Media addresses of ours: each costs 4 MiB of flow slots, and the loader makes only as many as are configured.
+/// IPv4 media addresses of ours: each costs 8 MiB of slots, and the loader makes only as many as are configured.
 pub const ADDRESS_SLOTS: u32 = 64;
+
+/// IPv6 media addresses of ours: each costs 12 MiB, and the loader makes room for none where none is configured.
+pub const ADDRESS_SLOTS6: u32 = 64;
 
 /// Flow slots per address: every port, so that the index needs no base and survives a change of the range.
 pub const PORTS_PER_ADDRESS: u32 = 1 << 16;

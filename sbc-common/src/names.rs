@@ -4,10 +4,16 @@
 pub const FLOWS: &str = "FLOWS";
 /// What the packets say: mmapable array of [`crate::stream::StreamSlot`], indexed like [`FLOWS`].
 pub const STREAMS: &str = "STREAMS";
+/// Flow slots of IPv6: mmapable array of [`crate::flow6::FlowSlot6`], indexed by [`crate::flow::SlotIndex`].
+pub const FLOWS6: &str = "FLOWS6";
+/// What the packets of IPv6 say: as [`STREAMS`], indexed like [`FLOWS6`].
+pub const STREAMS6: &str = "STREAMS6";
 /// Next hops: array of [`crate::next_hop::NextHop`].
 pub const NEXT_HOPS: &str = "NEXT_HOPS";
 /// Our media addresses: array of [`crate::addr::AddressSlot`], indexed by address slot.
 pub const ADDRESSES: &str = "ADDRESSES";
+/// Our IPv6 media addresses: array of [`crate::addr::AddressSlot6`], indexed by address slot.
+pub const ADDRESSES6: &str = "ADDRESSES6";
 /// Egress interfaces: device hash, from interface index to interface index.
 pub const DEVICES: &str = "DEVICES";
 /// Outcomes: per-CPU array of `u64`, indexed by [`crate::counter::Counter`] number.
@@ -32,11 +38,14 @@ pub const BLOCK: &str = "BLOCK";
 pub const TRUSTED: &str = "TRUSTED";
 
 /// Every map of the object.
-pub const MAPS: [&str; 15] = [
+pub const MAPS: [&str; 18] = [
     FLOWS,
     STREAMS,
+    FLOWS6,
+    STREAMS6,
     NEXT_HOPS,
     ADDRESSES,
+    ADDRESSES6,
     DEVICES,
     COUNTERS,
     EVENTS,

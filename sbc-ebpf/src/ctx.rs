@@ -7,6 +7,7 @@
 use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
 use aya_ebpf::programs::XdpContext;
 use sbc_common::flow::FlowSlot;
+use sbc_common::flow6::FlowSlot6;
 use sbc_common::guard::DenyEntry;
 use sbc_common::stream::{Run, StreamSlot};
 use sbc_common::window;
@@ -199,6 +200,26 @@ impl Slot {
     fn add<const WORD: usize>(&self, value: u64) {
         const { assert!(WORD < FlowSlot::WORDS) };
         add::<WORD>(self.0, value);
+    }
+}
+
+/// A flow slot of IPv6 in the map.
+#[derive(Clone, Copy)]
+pub struct Slot6(*mut u64);
+
+impl Slot6 {
+    /// The slot behind a pointer that a map lookup returned.
+    #[inline(always)]
+    pub fn at(pointer: *mut FlowSlot6) -> Self {
+        Self(pointer.cast())
+    }
+
+    /// One word.
+    #[inline(always)]
+    pub fn word<const WORD: usize>(&self) -> u64 {
+        const { assert!(WORD < FlowSlot6::WORDS) };
+        // SAFETY: the pointer is to a slot of the map, which is aligned and never freed while the program runs.
+        unsafe { self.0.add(WORD).read_volatile() }
     }
 }
 

@@ -16,3 +16,4 @@ pub mod maps;
 pub mod media;
 pub mod outcome;
 pub mod parse;
+pub mod parse6;

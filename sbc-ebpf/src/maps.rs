@@ -2,9 +2,10 @@
 
 use aya_ebpf::btf_maps::{Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
-use sbc_common::addr::AddressSlot;
+use sbc_common::addr::{AddressSlot, AddressSlot6};
 use sbc_common::config::Config;
 use sbc_common::flow::FlowSlot;
+use sbc_common::flow6::FlowSlot6;
 use sbc_common::guard::{
     DenyEntry, GuardConfig, MappedAddress, SipSocket, SourceKey, SourceWindows, TotalWindows,
 };
@@ -25,6 +26,14 @@ pub static FLOWS: Array<FlowSlot, { limits::PORTS_PER_ADDRESS as usize }, MMAPAB
 #[btf_map]
 pub static STREAMS: Array<StreamSlot, { limits::PORTS_PER_ADDRESS as usize }, MMAPABLE> = Array::new();
 
+/// Flow slots of IPv6, as `FLOWS`.
+#[btf_map]
+pub static FLOWS6: Array<FlowSlot6, { limits::PORTS_PER_ADDRESS as usize }, MMAPABLE> = Array::new();
+
+/// What the packets of IPv6 say, indexed and sized like `FLOWS6`.
+#[btf_map]
+pub static STREAMS6: Array<StreamSlot, { limits::PORTS_PER_ADDRESS as usize }, MMAPABLE> = Array::new();
+
 /// Next hops.
 #[btf_map]
 pub static NEXT_HOPS: Array<NextHop, { limits::NEXT_HOPS as usize }> = Array::new();
@@ -32,6 +41,10 @@ pub static NEXT_HOPS: Array<NextHop, { limits::NEXT_HOPS as usize }> = Array::ne
 /// Our media addresses by address slot.
 #[btf_map]
 pub static ADDRESSES: Array<AddressSlot, { limits::ADDRESS_SLOTS as usize }> = Array::new();
+
+/// Our IPv6 media addresses by address slot.
+#[btf_map]
+pub static ADDRESSES6: Array<AddressSlot6, { limits::ADDRESS_SLOTS6 as usize }> = Array::new();
 
 /// Interfaces that packets may leave from, by interface index.
 #[btf_map]

@@ -1,6 +1,7 @@
 //! The media path: which flow a packet belongs to, whether it may use it, and where it goes.
 
 mod v4_to_v4;
+mod v6;
 
 use aya_ebpf::programs::XdpContext;
 use sbc_common::addr::{AddressSlot, Endpoint};
@@ -21,6 +22,9 @@ use crate::{emit, l2, parse};
 #[inline(always)]
 pub fn relay(ctx: &XdpContext) -> Outcome {
     match try_relay(ctx) {
+        Err(Outcome::Pass(PassReason::NotIp)) => {
+            Outcome::from_counter(v6::relay(ctx.ctx)).unwrap_or(Outcome::Pass(PassReason::NotIp))
+        }
         Ok(outcome) | Err(outcome) => outcome,
     }
 }

@@ -16,64 +16,99 @@ pub enum Outcome {
     Drop(DropReason),
 }
 
-/// Why a packet goes up.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the counter that each names says it")]
-pub enum PassReason {
-    Truncated = Counter::PassTruncated.number(),
-    NotIpv4 = Counter::PassNotIpv4.number(),
-    IpOptions = Counter::PassIpOptions.number(),
-    Fragment = Counter::PassFragment.number(),
-    NotUdp = Counter::PassNotUdp.number(),
-    NotOurAddress = Counter::PassNotOurAddress.number(),
-    NotMediaPort = Counter::PassNotMediaPort.number(),
-    Relay = Counter::PassRelay.number(),
-    NoNextHop = Counter::PassNoNextHop.number(),
-    TooBig = Counter::PassTooBig.number(),
-    NoDevice = Counter::PassNoDevice.number(),
-    NoHeadroom = Counter::PassNoHeadroom.number(),
-    Sip = Counter::PassSip.number(),
-    SipTrusted = Counter::PassSipTrusted.number(),
+/// Reasons, each under the number of the counter that it names.
+macro_rules! reasons {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $counter:ident,)* }) => {
+        $(#[$doc])*
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "the counter that each names says it")]
+        pub enum $name {
+            $($variant = Counter::$counter.number(),)*
+        }
+
+        impl $name {
+            /// From its number; `None` if it is no reason of this kind.
+            #[inline(always)]
+            fn from_number(number: u32) -> Option<Self> {
+                match number {
+                    $(number if number == Self::$variant as u32 => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Why a packet goes up.
+    PassReason {
+        Truncated = PassTruncated,
+        NotIp = PassNotIp,
+        IpOptions = PassIpOptions,
+        ExtensionHeader = PassExtensionHeader,
+        Fragment = PassFragment,
+        NotUdp = PassNotUdp,
+        NotOurAddress = PassNotOurAddress,
+        NotMediaPort = PassNotMediaPort,
+        Relay = PassRelay,
+        NoNextHop = PassNoNextHop,
+        TooBig = PassTooBig,
+        NoDevice = PassNoDevice,
+        NoHeadroom = PassNoHeadroom,
+        Sip = PassSip,
+        SipTrusted = PassSipTrusted,
+    }
 }
 
 impl PassReason {
     /// Whether the packet is for no media port of ours, and so may be signalling.
     #[inline(always)]
     pub fn is_not_media(self) -> bool {
-        use PassReason::{Fragment, IpOptions, NotIpv4, NotMediaPort, NotOurAddress, NotUdp};
-        matches!(self, NotIpv4 | IpOptions | Fragment | NotUdp | NotOurAddress | NotMediaPort)
+        use PassReason::{ExtensionHeader, Fragment, IpOptions, NotIp, NotMediaPort, NotOurAddress, NotUdp};
+        matches!(self, NotIp | IpOptions | ExtensionHeader | Fragment | NotUdp | NotOurAddress | NotMediaPort)
     }
 }
 
-/// Why a packet goes nowhere.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the counter that each names says it")]
-pub enum DropReason {
-    NoFlow = Counter::DropNoFlow.number(),
-    BadSlot = Counter::DropBadSlot.number(),
-    BadLength = Counter::DropBadLength.number(),
-    WrongSource = Counter::DropWrongSource.number(),
-    LostClaim = Counter::DropLostClaim.number(),
-    NoDestination = Counter::DropNoDestination.number(),
-    ShortMedia = Counter::DropShortMedia.number(),
-    Stun = Counter::DropStun.number(),
-    Dtls = Counter::DropDtls.number(),
-    NotRtp = Counter::DropNotRtp.number(),
-    WrongKind = Counter::DropWrongKind.number(),
-    Blocked = Counter::DropBlocked.number(),
-    Denied = Counter::DropDenied.number(),
-    NotAllowed = Counter::DropNotAllowed.number(),
-    NotSip = Counter::DropNotSip.number(),
-    SourceDatagrams = Counter::DropSourceDatagrams.number(),
-    SourceConnections = Counter::DropSourceConnections.number(),
-    SourceSegments = Counter::DropSourceSegments.number(),
-    Total = Counter::DropTotal.number(),
-    Fragments = Counter::DropFragments.number(),
+reasons! {
+    /// Why a packet goes nowhere.
+    DropReason {
+        NoFlow = DropNoFlow,
+        BadSlot = DropBadSlot,
+        BadLength = DropBadLength,
+        WrongSource = DropWrongSource,
+        LostClaim = DropLostClaim,
+        NoDestination = DropNoDestination,
+        ShortMedia = DropShortMedia,
+        Stun = DropStun,
+        Dtls = DropDtls,
+        NotRtp = DropNotRtp,
+        WrongKind = DropWrongKind,
+        Blocked = DropBlocked,
+        Denied = DropDenied,
+        NotAllowed = DropNotAllowed,
+        NotSip = DropNotSip,
+        SourceDatagrams = DropSourceDatagrams,
+        SourceConnections = DropSourceConnections,
+        SourceSegments = DropSourceSegments,
+        Total = DropTotal,
+        Fragments = DropFragments,
+    }
 }
 
 impl Outcome {
+    /// From its number: what a function returns that is not part of its caller. `None` if it is no outcome's.
+    #[inline(always)]
+    pub fn from_counter(number: u32) -> Option<Self> {
+        match number {
+            number if number == Counter::ForwardSame.number() => Some(Self::Transmit),
+            number if number == Counter::ForwardOther.number() => Some(Self::Redirect),
+            number => PassReason::from_number(number)
+                .map(Self::Pass)
+                .or_else(|| DropReason::from_number(number).map(Self::Drop)),
+        }
+    }
+
     /// Its number in `COUNTERS`.
     #[inline(always)]
     pub fn counter(self) -> u32 {
@@ -113,6 +148,8 @@ mod tests {
             (DropReason::WrongSource.into(), Counter::DropWrongSource),
         ] {
             assert_eq!(outcome.counter(), counter.number());
+            assert_eq!(Outcome::from_counter(counter.number()), Some(outcome));
         }
+        assert_eq!(Outcome::from_counter(Counter::Claimed.number()), None);
     }
 }

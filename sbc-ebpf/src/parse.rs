@@ -54,11 +54,11 @@ pub fn datagram(frame: &Frame) -> Result<Datagram, PassReason> {
         ETHERTYPE_VLAN => {
             let tag = frame.window::<VLAN_BYTES>(ETHERNET_BYTES).ok_or(PassReason::Truncated)?;
             if u16::from_be(tag.load16::<2>()) != ETHERTYPE_IPV4 {
-                return Err(PassReason::NotIpv4);
+                return Err(PassReason::NotIp);
             }
             ipv4(frame, ETHERNET_BYTES + VLAN_BYTES, u16::from_be(tag.load16::<0>()) & VLAN_ID_MASK)
         }
-        _ => Err(PassReason::NotIpv4),
+        _ => Err(PassReason::NotIp),
     }
 }
 
@@ -119,7 +119,7 @@ mod tests {
         tagged[16..].copy_from_slice(&UNTAGGED[12..]);
         assert_eq!(datagram(&Frame::over(&mut tagged)), Ok(expected(18, 0x123)));
         tagged[12..14].copy_from_slice(&[0x88, 0xa8]);
-        assert_eq!(datagram(&Frame::over(&mut tagged)), Err(PassReason::NotIpv4));
+        assert_eq!(datagram(&Frame::over(&mut tagged)), Err(PassReason::NotIp));
     }
 
     #[test]

@@ -168,8 +168,8 @@ pub(crate) fn rows() -> Vec<Row> {
         passes("a trusted source's fragment", trusted, fragment(STRANGER), &[PassSipTrusted]),
         passes("a fragment to a SIP address", nothing, fragment(STRANGER), &[PassFragment]),
         passes("IP options to a SIP address", nothing, with_options(), &[PassIpOptions]),
-        passes("IPv6 with an extension header", nothing, extended_v6(0), &[PassNotIpv4]),
-        passes("ICMPv6 to a SIP address", nothing, extended_v6(58), &[PassNotIpv4]),
+        passes("IPv6 with an extension header", nothing, extended_v6(0), &[PassExtensionHeader]),
+        passes("ICMPv6 to a SIP address", nothing, extended_v6(58), &[PassNotUdp]),
         passes("TCP of a source denied for UDP", denied_udp, tcp(STRANGER, SIP, true), &[PassSip]),
         passes(
             "a denial that is over",

@@ -78,6 +78,8 @@ impl Kernel {
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(names::FLOWS, address_slots * limits::PORTS_PER_ADDRESS)
             .map_max_entries(names::STREAMS, address_slots * limits::PORTS_PER_ADDRESS)
+            .map_max_entries(names::FLOWS6, limits::PORTS_PER_ADDRESS * address_slots)
+            .map_max_entries(names::STREAMS6, limits::PORTS_PER_ADDRESS * address_slots)
             .load(&object)
             .unwrap();
         let program: &mut Xdp = ebpf.program_mut(names::PROGRAM).unwrap().try_into().unwrap();

@@ -202,9 +202,14 @@ fn passing() -> Vec<Row> {
     };
     let to_port = |port| Packet::rtp(OUTSIDE_PEER, (OUTSIDE, port)).bytes();
     vec![
-        passes("ARP", as_signalled, from_outside().with(&[(12, &[0x08, 0x06])]), &[PassNotIpv4]),
-        passes("IPv6", as_signalled, from_outside().with(&[(12, &[0x86, 0xdd])]), &[PassNotIpv4]),
-        passes("two VLAN tags", as_signalled, two_tags(), &[PassNotIpv4]),
+        passes("ARP", as_signalled, from_outside().with(&[(12, &[0x08, 0x06])]), &[PassNotIp]),
+        passes(
+            "IPv4 inside an IPv6 frame",
+            as_signalled,
+            from_outside().with(&[(12, &[0x86, 0xdd])]),
+            &[PassExtensionHeader],
+        ),
+        passes("two VLAN tags", as_signalled, two_tags(), &[PassNotIp]),
         passes("cut after Ethernet", as_signalled, from_outside().bytes()[..IP].to_vec(), &[PassTruncated]),
         passes("IP options", as_signalled, with_options(), &[PassIpOptions]),
         passes("not version 4", as_signalled, from_outside().with(&[(IP, &[0x65])]), &[PassIpOptions]),

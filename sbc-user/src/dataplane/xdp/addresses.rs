@@ -120,7 +120,7 @@ pub(crate) fn write(kernel: &mut Kernel, placed: &[Placed]) -> Result<HashMap<Ip
     let failed = |error| StartError::map(names::ADDRESSES, error);
     let mut free = Vec::new();
     let mut slots: HashMap<(u32, u16, Ipv4Addr), u32> = HashMap::new();
-    for slot in 0..kernel.address_slots {
+    for slot in 0..kernel.room.v4 {
         let held = kernel.addresses.get(&slot, 0).map_err(failed)?;
         let key = (held.ifindex, held.vlan, Ipv4Addr::from(held.address));
         if held.ifindex != 0 && wanted.contains_key(&key) && !slots.contains_key(&key) {
@@ -139,7 +139,7 @@ pub(crate) fn write(kernel: &mut Kernel, placed: &[Placed]) -> Result<HashMap<Ip
             Some(slot) => *slot,
             None => free.next().ok_or(StartError::TooManyAddresses {
                 wanted: placed.len(),
-                most: kernel.address_slots as usize,
+                most: kernel.room.v4 as usize,
             })?,
         };
         // Fits: there are at most 64 slots.

@@ -14,7 +14,7 @@ use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{ProgramError, Xdp as Program, loaded_programs};
 use aya::{Ebpf, EbpfLoader};
-use sbc_common::addr::AddressSlot;
+use sbc_common::addr::{AddressSlot, AddressSlot6};
 use sbc_common::config::Config;
 use sbc_common::limits;
 use sbc_common::names;
@@ -22,6 +22,7 @@ use sbc_common::next_hop::NextHop;
 
 use super::error::{StartError, chain};
 use super::flows::FlowTable;
+use super::flows6::FlowTable6;
 use super::guard::GuardMaps;
 use super::netdev;
 use super::netlink::{Link, Netlink, XdpOnLink};
@@ -37,14 +38,47 @@ pub(crate) struct Kernel {
     pins: PinDirectory,
     program_id: u32,
     pub(crate) flows: FlowTable,
-    /// Address slots for which `flows` has room.
-    pub(crate) address_slots: u32,
+    pub(crate) flows6: FlowTable6,
+    /// Address slots for which `flows` and `flows6` have room.
+    pub(crate) room: Room,
     pub(crate) next_hops: Array<MapData, NextHop>,
     pub(crate) addresses: Array<MapData, AddressSlot>,
+    #[allow(dead_code, reason = "no IPv6 address is served yet")]
+    pub(crate) addresses6: Array<MapData, AddressSlot6>,
     pub(crate) devices: DevMapHash<MapData>,
     pub(crate) counters: PerCpuArray<MapData, u64>,
     pub(crate) events: RingBuf<MapData>,
     pub(crate) guard: GuardMaps,
+}
+
+/// Numbers of address slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Of IPv4; at least one.
+    pub(crate) v4: u32,
+    /// Of IPv6; with none the tables have one entry, which nobody uses: a table cannot be empty.
+    pub(crate) v6: u32,
+}
+
+impl Room {
+    /// For as many addresses as there are, or why not.
+    fn wanted(v4: usize, v6: usize) -> Result<Self, StartError> {
+        let fit = |wanted: usize, most: u32| match u32::try_from(wanted) {
+            Ok(slots) if slots <= most => Ok(slots),
+            Ok(_) | Err(_) => Err(StartError::TooManyAddresses { wanted, most: most as usize }),
+        };
+        Ok(Self { v4: fit(v4, limits::ADDRESS_SLOTS)?.max(1), v6: fit(v6, limits::ADDRESS_SLOTS6)? })
+    }
+
+    /// Slots in `FLOWS` and `STREAMS`.
+    fn slots(self) -> u32 {
+        self.v4 * limits::PORTS_PER_ADDRESS
+    }
+
+    /// Slots in `FLOWS6` and `STREAMS6`.
+    fn slots6(self) -> u32 {
+        (self.v6 * limits::PORTS_PER_ADDRESS).max(1)
+    }
 }
 
 /// What came of attaching to an interface.
@@ -57,38 +91,22 @@ pub(crate) enum Attached {
 }
 
 impl Kernel {
-    /// Loads the object with room for `address_slots` addresses, onto the maps pinned in `pins` where there are any.
-    pub(crate) fn load(object: &[u8], pins: PinDirectory, address_slots: u32) -> Result<Self, StartError> {
-        let most = limits::ADDRESS_SLOTS;
-        if address_slots > most {
-            return Err(StartError::TooManyAddresses { wanted: address_slots as usize, most: most as usize });
-        }
+    /// Loads the object with room for so many addresses, onto the maps pinned in `pins` where there are any.
+    pub(crate) fn load(object: &[u8], pins: PinDirectory, v4: usize, v6: usize) -> Result<Self, StartError> {
+        let wanted = Room::wanted(v4, v6)?;
+        let room = Room {
+            v4: reuse(&pins, [names::FLOWS, names::STREAMS], wanted.v4, limits::ADDRESS_SLOTS)?,
+            v6: reuse(&pins, [names::FLOWS6, names::STREAMS6], wanted.v6, limits::ADDRESS_SLOTS6)?,
+        };
         // What this version would make, made once without a pin: the only description of it that cannot be wrong.
-        let mut address_slots = address_slots.max(1);
-        let mut fresh = load_maps(object, address_slots, None)?;
-        if let Some(pinned) = pinned_address_slots(&pins)
-            && pinned != address_slots
-        {
-            if (address_slots..=most).contains(&pinned) {
-                address_slots = pinned;
-                fresh = load_maps(object, address_slots, None)?;
-            } else {
-                tracing::info!(
-                    pinned,
-                    wanted = address_slots,
-                    "replacing the table of flows by a larger one"
-                );
-                remove(&pins, names::FLOWS)?;
-                remove(&pins, names::STREAMS)?;
-            }
-        }
+        let fresh = load_maps(object, room, None)?;
         for name in names::MAPS {
             let wanted = map_data(&fresh, name)?.info().map_err(|error| StartError::map(name, error))?;
             pins.check(name, &wanted)?;
         }
         drop(fresh);
 
-        let mut ebpf = load_maps(object, address_slots, Some(&pins))?;
+        let mut ebpf = load_maps(object, room, Some(&pins))?;
         let program = program(&mut ebpf)?;
         program.load()?;
         let program_id = program.info()?.id();
@@ -96,17 +114,20 @@ impl Kernel {
         let pin = pins.pin(names::PROGRAM);
         program.pin(&pin).map_err(|error| StartError::pins(&pin, std::io::Error::other(chain(&error))))?;
 
-        let (flows, sequences) = (map_data(&ebpf, names::FLOWS)?, map_data(&ebpf, names::STREAMS)?);
-        let slots = address_slots * limits::PORTS_PER_ADDRESS;
-        let flows = FlowTable::map(flows.fd().as_fd(), sequences.fd().as_fd(), slots)
-            .map_err(|source| StartError::Network { what: "the table of flows", source })?;
+        let mapped = |name| map_data(&ebpf, name).map(|map| map.fd().as_fd());
+        let failed = |source| StartError::Network { what: "the table of flows", source };
+        let (flows, streams) = (mapped(names::FLOWS)?, mapped(names::STREAMS)?);
+        let flows = FlowTable::map(flows, streams, room.slots()).map_err(failed)?;
+        let (flows6, streams6) = (mapped(names::FLOWS6)?, mapped(names::STREAMS6)?);
+        let flows6 = FlowTable6::map(flows6, streams6, room.slots6()).map_err(failed)?;
         let mut config = take::<Array<MapData, Config>>(&mut ebpf, names::CONFIG)?;
         config
-            .set(0, Config::new(address_slots, 0), 0)
+            .set(0, Config::new(room.v4, room.v6), 0)
             .map_err(|error| StartError::map(names::CONFIG, error))?;
         Ok(Self {
             next_hops: take(&mut ebpf, names::NEXT_HOPS)?,
             addresses: take(&mut ebpf, names::ADDRESSES)?,
+            addresses6: take(&mut ebpf, names::ADDRESSES6)?,
             devices: take(&mut ebpf, names::DEVICES)?,
             counters: take(&mut ebpf, names::COUNTERS)?,
             events: take(&mut ebpf, names::EVENTS)?,
@@ -115,7 +136,8 @@ impl Kernel {
             pins,
             program_id,
             flows,
-            address_slots,
+            flows6,
+            room,
         })
     }
 
@@ -202,6 +224,7 @@ impl Kernel {
     /// Withdraws every flow, detaches, and removes every pin.
     pub(crate) fn remove(self) -> std::io::Result<()> {
         self.flows.withdraw_all();
+        self.flows6.withdraw_all();
         self.pins.remove()
     }
 
@@ -238,10 +261,15 @@ fn present(netlink: &mut Netlink, link: &Link) -> Result<Option<Link>, StartErro
     Ok(links.into_iter().find(|now| now.ifindex == link.ifindex))
 }
 
-fn load_maps(object: &[u8], address_slots: u32, pins: Option<&PinDirectory>) -> Result<Ebpf, StartError> {
+fn load_maps(object: &[u8], room: Room, pins: Option<&PinDirectory>) -> Result<Ebpf, StartError> {
     let mut loader = EbpfLoader::new();
-    for name in [names::FLOWS, names::STREAMS] {
-        loader.map_max_entries(name, address_slots * limits::PORTS_PER_ADDRESS);
+    for (name, slots) in [
+        (names::FLOWS, room.slots()),
+        (names::STREAMS, room.slots()),
+        (names::FLOWS6, room.slots6()),
+        (names::STREAMS6, room.slots6()),
+    ] {
+        loader.map_max_entries(name, slots);
     }
     if let Some(pins) = pins {
         for name in names::MAPS {
@@ -251,11 +279,19 @@ fn load_maps(object: &[u8], address_slots: u32, pins: Option<&PinDirectory>) -> 
     loader.load(object).map_err(|error| StartError::Object(Box::new(error)))
 }
 
-/// For how many addresses the pinned table of flows has room.
-fn pinned_address_slots(pins: &PinDirectory) -> Option<u32> {
-    let info = MapInfo::from_pin(pins.pin(names::FLOWS)).ok()?;
-    let entries = info.max_entries();
-    (entries % limits::PORTS_PER_ADDRESS == 0).then_some(entries / limits::PORTS_PER_ADDRESS)
+/// For how many addresses the tables of a family are to have room: that of the pinned ones if they are large enough,
+/// else what is wanted, and the pins are gone.
+fn reuse(pins: &PinDirectory, tables: [&str; 2], wanted: u32, most: u32) -> Result<u32, StartError> {
+    let Ok(info) = MapInfo::from_pin(pins.pin(tables[0])) else { return Ok(wanted) };
+    let pinned = info.max_entries() / limits::PORTS_PER_ADDRESS;
+    if (wanted..=most).contains(&pinned) {
+        return Ok(pinned);
+    }
+    tracing::info!(table = tables[0], pinned, wanted, "replacing the table of flows by a larger one");
+    for name in tables {
+        remove(pins, name)?;
+    }
+    Ok(wanted)
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut Program, StartError> {

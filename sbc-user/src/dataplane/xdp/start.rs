@@ -45,8 +45,8 @@ impl Xdp {
         let pins = PinDirectory::open(instance, limits::ABI)?;
         let first = pins.is_empty();
         let distinct: HashSet<_> = placed.iter().flatten().map(|placed| placed.address).collect();
-        let mut kernel = Kernel::load(object, pins, distinct.len() as u32)?;
-        let left = kernel.flows.withdraw_all();
+        let mut kernel = Kernel::load(object, pins, distinct.len(), 0)?;
+        let left = kernel.flows.withdraw_all() + kernel.flows6.withdraw_all();
         if left > 0 {
             tracing::info!(slots = left, "withdrew flows that an earlier daemon left");
         }
