@@ -130,6 +130,8 @@ counters! {
     /// Dropped: over what all sources that are not trusted may send to SIP addresses in fragments, with IP options or
     /// with extension headers.
     DropFragments = 104, "drop_fragments";
+    /// Dropped: the probe of a scanner, told by its first line.
+    DropScanner = 105, "drop_scanner";
 }
 
 /// Entries of `COUNTERS`: the numbers above, and room to grow without a new layout.

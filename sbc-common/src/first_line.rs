@@ -7,6 +7,30 @@
 /// Bytes that are looked at.
 pub const LOOKED_AT: usize = 8;
 
+/// Bytes that are looked at for a scanner's probe, where there are as many.
+pub const PROBE_BYTES: usize = 16;
+
+/// Begins of first lines that only scanners write: nmap's probe of services. Where a scanner shows itself further
+/// back, in a header, the daemon finds it and denies its source.
+const PROBES: [[u8; PROBE_BYTES]; 1] = [*b"OPTIONS sip:nm S"];
+
+/// Whether a datagram is the probe of a scanner, by its first two words in memory order.
+#[inline(always)]
+#[must_use]
+pub const fn is_probe(first: u64, second: u64) -> bool {
+    let mut at = 0;
+    while at < PROBES.len() {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = PROBES[at];
+        if first == u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+            && second == u64::from_ne_bytes([i, j, k, l, m, n, o, p])
+        {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
 /// Longest datagram that passes without a look: keep-alives without a standard, a few bytes of anything.
 pub const SHORT_KEEP_ALIVE_BYTES: usize = 4;
 
@@ -108,6 +132,16 @@ mod tests {
         for datagram in good {
             assert!(judge(datagram), "{}", datagram.escape_ascii());
         }
+    }
+
+    #[test]
+    fn a_scanner_is_known_by_its_probe() {
+        let judge = |line: &[u8; PROBE_BYTES]| {
+            let ([a @ .., _, _, _, _, _, _, _, _], [_, _, _, _, _, _, _, _, b @ ..]) = (*line, *line);
+            is_probe(u64::from_ne_bytes(a), u64::from_ne_bytes(b))
+        };
+        assert!(judge(b"OPTIONS sip:nm S"));
+        assert!(!judge(b"OPTIONS sip:nmx@") && !judge(b"REGISTER sip:nm "));
     }
 
     #[test]

@@ -17,6 +17,31 @@ pub const fn mapped([a, b, c, d]: [u8; 4]) -> MappedAddress {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }
 
+/// Bits of the realm in front of an address in a [`RealmAddress`].
+pub const REALM_BITS: u32 = 32;
+
+/// An address as it is known on one realm: the data of a prefix. An address of one network proves nothing on another.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RealmAddress {
+    /// Number of the realm, network order: it is always compared as a whole.
+    pub realm: [u8; 4],
+    /// The address.
+    pub address: MappedAddress,
+}
+
+impl RealmAddress {
+    /// An address of a realm.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(realm: u32, address: MappedAddress) -> Self {
+        Self { realm: realm.to_be_bytes(), address }
+    }
+}
+
+/// Value of a [`SipSocket`] whose realm is not known: there nobody is trusted.
+pub const NO_REALM: u32 = u32::MAX;
+
 /// Who is counted and denied: an IPv4 address, or the first half of an IPv6 address.
 #[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,7 +70,7 @@ impl SourceKey {
     }
 }
 
-/// A SIP socket of ours. With port and protocol 0: that the address has any.
+/// A SIP socket of ours. With port and protocol 0: that the address has any. Its value is the number of its realm.
 #[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SipSocket {
@@ -152,6 +177,8 @@ pub const SCOPE_UDP: u32 = 1;
 pub struct DenyEntry {
     /// When it ends, nanoseconds of the monotonic clock; 0: never.
     pub until_ns: u64,
+    /// When it began, milliseconds since 1970 UTC.
+    pub since_unix_ms: u64,
     /// Packets dropped because of it. The kernel's.
     pub hits: u64,
     /// Number of a [`DenyReason`].
@@ -251,15 +278,18 @@ mod tests {
             (offset_of!(TotalWindows, arrivals), offset_of!(TotalWindows, fragments)),
             (TotalWindows::ARRIVALS * 8, TotalWindows::FRAGMENTS * 8)
         );
-        assert_eq!((size_of::<DenyEntry>(), align_of::<DenyEntry>()), (24, 8));
+        assert_eq!((size_of::<RealmAddress>(), align_of::<RealmAddress>()), (20, 1));
+        assert_eq!((offset_of!(RealmAddress, realm), offset_of!(RealmAddress, address)), (0, 4));
+        assert_eq!((size_of::<DenyEntry>(), align_of::<DenyEntry>()), (32, 8));
         assert_eq!(
             (
                 offset_of!(DenyEntry, until_ns),
+                offset_of!(DenyEntry, since_unix_ms),
                 offset_of!(DenyEntry, hits),
                 offset_of!(DenyEntry, reason),
                 offset_of!(DenyEntry, scope)
             ),
-            (0, 8, 16, 20)
+            (0, 8, 16, 24, 28)
         );
         assert_eq!((size_of::<GuardConfig>(), align_of::<GuardConfig>()), (48, 4));
         assert_eq!(

@@ -26,7 +26,7 @@ pub const CONFIG: &str = "CONFIG";
 pub const GUARD: &str = "GUARD";
 /// What all sources together did: array of one [`crate::guard::TotalWindows`].
 pub const TOTALS: &str = "TOTALS";
-/// SIP sockets of ours: hash of [`crate::guard::SipSocket`].
+/// SIP sockets of ours: hash from [`crate::guard::SipSocket`] to the number of their realm.
 pub const SIP_SOCKETS: &str = "SIP_SOCKETS";
 /// What each source did: LRU hash from [`crate::guard::SourceKey`] to [`crate::guard::SourceWindows`].
 pub const SOURCES: &str = "SOURCES";
@@ -34,7 +34,7 @@ pub const SOURCES: &str = "SOURCES";
 pub const DENY: &str = "DENY";
 /// The operator's block list: trie of prefixes of [`crate::guard::MappedAddress`].
 pub const BLOCK: &str = "BLOCK";
-/// Configured peers and the allow list: trie of prefixes of [`crate::guard::MappedAddress`].
+/// Configured peers and the allow list: trie of prefixes of [`crate::guard::RealmAddress`].
 pub const TRUSTED: &str = "TRUSTED";
 
 /// Every map of the object.

@@ -4,7 +4,7 @@
 
 use crate::addr::{AddressSlot, AddressSlot6};
 use crate::config::Config;
-use crate::guard::{DenyEntry, GuardConfig, SipSocket, SourceKey, SourceWindows, TotalWindows};
+use crate::guard::{DenyEntry, GuardConfig, RealmAddress, SipSocket, SourceKey, SourceWindows, TotalWindows};
 use crate::next_hop::NextHop;
 
 // SAFETY: `repr(C)`, integers and byte arrays only, no padding (their tests compare size and field sizes).
@@ -15,6 +15,8 @@ unsafe impl aya::Pod for NextHop {}
 unsafe impl aya::Pod for Config {}
 // SAFETY: as above.
 unsafe impl aya::Pod for SourceKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for RealmAddress {}
 // SAFETY: as above.
 unsafe impl aya::Pod for SipSocket {}
 // SAFETY: as above.

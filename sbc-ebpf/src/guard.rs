@@ -1,9 +1,14 @@
 //! The guard in front of the SIP ports: whose packets reach the stack, and how many of them.
 //!
-//! The order: the operator's block list; who is denied at present; what is certainly no SIP; the trusted, who are not
-//! counted; the level; each source's own limit; the limit of all together. A limit drops for the rest of its window and
-//! no longer, because the source of a datagram may be forged; who is to be denied for a time the daemon decides. All of
-//! it works as it stands while no daemon runs.
+//! The order: the operator's block list; who is denied at present; what is certainly no SIP, or a scanner's probe; who is
+//! trusted on the realm of the socket, and not counted; the level; whether all together are over their limit; each
+//! source's own limit; the limit of all together. A limit drops for the rest of its window and no longer, because the
+//! source of a datagram may be forged; who is to be denied for a time the daemon decides. All of it works as it stands
+//! while no daemon runs.
+//!
+//! What forged sources can cost is bounded by the limit of all: while it is exceeded no source is entered and none told
+//! of, and to be entered counts, whatever the packet. So events are at most as many in a window of all as the limit of
+//! all has of the limit of one.
 //!
 //! Media is not judged here: a media port admits its flow's own source and nobody else, denied or not.
 
@@ -13,8 +18,10 @@ use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::programs::XdpContext;
 use sbc_common::event::ExceededRecord;
-use sbc_common::first_line::{LOOKED_AT, may_be_sip};
-use sbc_common::guard::{Exceeded, GuardConfig, Level, SCOPE_UDP, SourceKey, SourceWindows, TotalWindows};
+use sbc_common::first_line::{LOOKED_AT, PROBE_BYTES, is_probe, may_be_sip};
+use sbc_common::guard::{
+    Exceeded, GuardConfig, Level, REALM_BITS, RealmAddress, SCOPE_UDP, SourceKey, SourceWindows, TotalWindows,
+};
 use sbc_common::window::{Decision, Limit, Window};
 
 use crate::ctx::{Frame, SharedWord};
@@ -32,10 +39,10 @@ const TRIES: u32 = 4;
 pub fn admit(ctx: &XdpContext, reason: PassReason) -> Outcome {
     let frame = Frame::of(ctx);
     let Some(arrival) = arrival::read(&frame) else { return reason.into() };
-    if SIP_SOCKETS.get_ptr(arrival.socket).is_none() {
-        return reason.into();
-    }
-    match judge(&frame, &arrival) {
+    let Some(realm) = SIP_SOCKETS.get_ptr(arrival.socket) else { return reason.into() };
+    // SAFETY: the map returned the pointer; only the daemon writes the value, as one aligned word.
+    let realm = unsafe { *realm };
+    match judge(&frame, &arrival, realm) {
         Ok(PassReason::Sip) if arrival.kind == Kind::Unread => reason.into(),
         Ok(passed) => passed.into(),
         Err(dropped) => dropped.into(),
@@ -43,16 +50,16 @@ pub fn admit(ctx: &XdpContext, reason: PassReason) -> Outcome {
 }
 
 #[inline(always)]
-fn judge(frame: &Frame, arrival: &Arrival) -> Result<PassReason, DropReason> {
-    let source = Key::new(128, arrival.source);
-    if BLOCK.get(&source).is_some() {
+fn judge(frame: &Frame, arrival: &Arrival, realm: u32) -> Result<PassReason, DropReason> {
+    if BLOCK.get(&Key::new(128, arrival.source)).is_some() {
         return Err(DropReason::Blocked);
     }
     refuse_denied(arrival)?;
     if let Kind::Datagram { payload_offset, payload_bytes } = arrival.kind {
         check_first_line(frame, payload_offset, payload_bytes)?;
     }
-    if TRUSTED.get(&source).is_some() {
+    let known = Key::new(REALM_BITS + 128, RealmAddress::new(realm, arrival.source));
+    if TRUSTED.get(&known).is_some() {
         return Ok(PassReason::SipTrusted);
     }
     let config = GUARD.get(0).ok_or(DropReason::NotAllowed)?;
@@ -90,7 +97,16 @@ fn check_first_line(frame: &Frame, offset: usize, payload_bytes: usize) -> Resul
     } else {
         frame.window::<LOOKED_AT>(offset).ok_or(DropReason::NotSip)?.load64::<0>()
     };
-    if may_be_sip(start.to_ne_bytes(), payload_bytes) { Ok(()) } else { Err(DropReason::NotSip) }
+    if !may_be_sip(start.to_ne_bytes(), payload_bytes) {
+        return Err(DropReason::NotSip);
+    }
+    if let Some(line) = frame.window::<PROBE_BYTES>(offset)
+        && payload_bytes >= PROBE_BYTES
+        && is_probe(line.load64::<0>(), line.load64::<8>())
+    {
+        return Err(DropReason::Scanner);
+    }
+    Ok(())
 }
 
 /// Counts the arrival against its source's limit and against that of all.
@@ -110,7 +126,14 @@ fn count(arrival: &Arrival, config: &GuardConfig) -> Result<(), DropReason> {
         let within = keep(&fragments, now, config.fragments, Exceeded::Fragments, arrival.key);
         return if within { Ok(()) } else { Err(DropReason::Fragments) };
     }
-    let Some(windows) = windows(arrival.key, &all, now, config.total) else { return Err(DropReason::Total) };
+    // Segments of those who are known belong to a connection that was counted when it was opened.
+    let counts_for_all = arrival.kind != Kind::Segment;
+    if counts_for_all && Window::from_word(all.read()).is_full(now, config.total) {
+        return Err(DropReason::Total);
+    }
+    let Some((windows, is_new)) = windows(arrival.key, &all, now, config.total) else {
+        return Err(DropReason::Total);
+    };
     let (position, limit, exceeded, reason) = match arrival.kind {
         Kind::Connection => (
             SourceWindows::CONNECTIONS,
@@ -130,26 +153,25 @@ fn count(arrival: &Arrival, config: &GuardConfig) -> Result<(), DropReason> {
     if !keep(&own, now, limit, exceeded, arrival.key) {
         return Err(reason);
     }
-    // Segments belong to a connection that was counted when it was opened.
-    if arrival.kind != Kind::Segment && !keep(&all, now, config.total, Exceeded::Total, arrival.key) {
+    if (counts_for_all || is_new) && !keep(&all, now, config.total, Exceeded::Total, arrival.key) {
         return Err(DropReason::Total);
     }
     Ok(())
 }
 
-/// The windows of a source, made now if it has none. Not while all together are over their limit: then nothing of an
-/// unknown source passes, and forged ones shall not push known ones out of the table.
+/// The windows of a source, and whether they were made now. None are made while all together are over their limit: then
+/// nothing of an unknown source passes, and forged ones shall not push known ones out of the table.
 #[inline(always)]
-fn windows(key: SourceKey, all: &SharedWord, now: u32, total: Limit) -> Option<*mut Window> {
+fn windows(key: SourceKey, all: &SharedWord, now: u32, total: Limit) -> Option<(*mut Window, bool)> {
     if let Some(windows) = SOURCES.get_ptr_mut(key) {
-        return Some(windows.cast());
+        return Some((windows.cast(), false));
     }
     if Window::from_word(all.read()).is_full(now, total) {
         return None;
     }
     // If another CPU was first, or there is no memory, the look-up tells.
     let _ = SOURCES.insert(key, SourceWindows::default(), 0);
-    SOURCES.get_ptr_mut(key).map(|windows| windows.cast())
+    SOURCES.get_ptr_mut(key).map(|windows| (windows.cast(), true))
 }
 
 /// Counts an arrival in a window. Whether it is within the limit; the first that is not is told.

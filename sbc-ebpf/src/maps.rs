@@ -7,7 +7,7 @@ use sbc_common::config::Config;
 use sbc_common::flow::FlowSlot;
 use sbc_common::flow6::FlowSlot6;
 use sbc_common::guard::{
-    DenyEntry, GuardConfig, MappedAddress, SipSocket, SourceKey, SourceWindows, TotalWindows,
+    DenyEntry, GuardConfig, MappedAddress, RealmAddress, SipSocket, SourceKey, SourceWindows, TotalWindows,
 };
 use sbc_common::next_hop::NextHop;
 use sbc_common::stream::StreamSlot;
@@ -70,7 +70,7 @@ pub static GUARD: Array<GuardConfig, 1> = Array::new();
 #[btf_map]
 pub static TOTALS: Array<TotalWindows, 1> = Array::new();
 
-/// SIP sockets of ours. The value says nothing.
+/// SIP sockets of ours, each with the number of its realm.
 #[btf_map]
 pub static SIP_SOCKETS: HashMap<SipSocket, u32, { limits::SIP_SOCKETS as usize }> = HashMap::new();
 
@@ -86,6 +86,6 @@ pub static DENY: HashMap<SourceKey, DenyEntry, { limits::DENIED as usize }, NO_P
 #[btf_map]
 pub static BLOCK: LpmTrie<MappedAddress, u32, { limits::PREFIXES as usize }> = LpmTrie::new();
 
-/// Configured peers and the allow list. The value says nothing.
+/// Configured peers and the allow list, by realm. The value says nothing.
 #[btf_map]
-pub static TRUSTED: LpmTrie<MappedAddress, u32, { limits::PREFIXES as usize }> = LpmTrie::new();
+pub static TRUSTED: LpmTrie<RealmAddress, u32, { limits::PREFIXES as usize }> = LpmTrie::new();

@@ -93,6 +93,7 @@ reasons! {
         SourceSegments = DropSourceSegments,
         Total = DropTotal,
         Fragments = DropFragments,
+        Scanner = DropScanner,
     }
 }
 

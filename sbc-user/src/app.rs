@@ -51,18 +51,21 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     engine_config.epoch = epoch::next(&config.daemon.state_dir)?;
     let records = RecordSink::open(&config.daemon.record)?;
     let store = Embedded::open(&config.daemon.state_dir, &boot()?)?;
-    let (restored, forgotten) =
-        restore::restored(&engine_config, store.load().context("the store")?, &[], SystemTime::now());
+    let mut contents = store.load().context("the store")?;
+    restore::take_over_denials(&mut contents.denied, &planes.denied(), SystemTime::now());
+    let (restored, forgotten) = restore::restored(&engine_config, contents, &[], SystemTime::now());
     let journal = Journal::start(store)?;
     forgotten.into_iter().for_each(|change| journal.note(change));
     let mut engine = Engine::new(engine_config, SystemRng, now());
     engine.handle_input(now(), Input::Restored(Box::new(restored)));
-    planes.guard(&engine.guard_setup(now()));
+    let guard = engine.guard_setup(now());
+    planes.guard(&guard);
 
     let runtime = tokio::runtime::Runtime::new().context("the async runtime")?;
     runtime.block_on(async {
         let signals = signals()?;
         let (transports, transport_events) = Transports::bind(config)?;
+        transports.guard(&guard);
         let descriptors = planes.poll_fds().into_iter().map(|fd| {
             // SAFETY: `planes` keeps its descriptors open for longer than this borrow.
             unsafe { BorrowedFd::borrow_raw(fd) }

@@ -13,7 +13,7 @@ pub mod xdp;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use sbc_core::guard::{GuardCommand, GuardEvent, Source};
+use sbc_core::guard::{Denial, GuardCommand, GuardEvent, Source};
 use sbc_core::id::{CallId, OpId};
 use sbc_core::media::command::{MediaCommand, MediaEvent, MediaResult, StreamCounters};
 use sbc_core::media::plan::{MediaPlan, Placement};
@@ -44,6 +44,11 @@ pub trait Dataplane {
 
     /// Carry out a command of the guard. One that has no guard of its own does nothing: the engine's holds.
     fn guard(&mut self, _command: &GuardCommand) {}
+
+    /// Who is denied here, from before the guard was set up.
+    fn denied(&self) -> Vec<Denial> {
+        Vec::new()
+    }
 
     /// Packets dropped so far because their source is denied.
     fn denied_packets(&self, _source: Source) -> u64 {

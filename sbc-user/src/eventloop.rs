@@ -282,6 +282,7 @@ impl<D: Dataplane> EventLoop<D> {
             }
             Output::Guard(command) => {
                 self.remember.guarded(&command);
+                self.transports.guard(&command);
                 self.dataplane.guard(&command);
             }
             Output::Checkpoint(checkpoint) => self.remember.checkpoint(*checkpoint),

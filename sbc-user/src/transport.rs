@@ -5,6 +5,7 @@
 //! [`TransportEvent::SendFailed`]. Connections are reused by listener and peer, whoever opened them (RFC 5923).
 
 mod conn;
+mod gate;
 pub mod limits;
 mod tcp;
 pub mod tls;
@@ -19,12 +20,15 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use sbc_core::config::Listener;
 use sbc_core::flow::{Flow, Transport};
+use sbc_core::guard::{Guard, GuardCommand};
 use sbc_core::id::{ConnId, ListenerId, OpId};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
 
+use crate::clock::now;
 use crate::config::Config;
 use conn::{Connections, Opener};
+use gate::Gate;
 use udp::UdpListener;
 
 /// Something that happened on a socket.
@@ -94,7 +98,7 @@ counters! {
     connections_failed,
     /// Connections closed at once because there were too many, over all or from one source.
     connections_refused,
-    /// Connections closed at once because their source is no peer's.
+    /// Connections closed at once because their source is no peer's, nor on the allow list, or blocked, or denied.
     strangers_refused,
     /// TLS handshakes that failed or took too long.
     handshakes_failed,
@@ -136,10 +140,10 @@ impl Bound {
             }
         };
         let socket = tcp::listen(listener.bind, shell.may_appear_later)?;
-        let trunks = config.engine.trunks.iter().filter(|trunk| trunk.realm == listener.realm);
-        // Its next hop is among the sources of a trunk: the configuration sees to that.
-        let sources = trunks.flat_map(|trunk| trunk.sources.iter().copied()).collect();
-        Ok(Self::Stream(socket, Opener { listener: id, local: listener.bind.ip(), tls, sources }))
+        Ok(Self::Stream(
+            socket,
+            Opener { listener: id, realm: listener.realm, local: listener.bind.ip(), tls },
+        ))
     }
 }
 
@@ -173,7 +177,9 @@ impl Transports {
             .collect::<anyhow::Result<_>>()?;
         let (events, receiver) = mpsc::channel(limits::EVENTS);
         let counters = Arc::new(Counters::default());
-        let connections = Connections::new(events.clone(), config.connections, counters.clone());
+        let gate = Gate::default();
+        gate.tell(&Guard::new(&config.engine).setup(now()));
+        let connections = Connections::new(events.clone(), config.connections, gate, counters.clone());
         let receive = |bound| match bound {
             Bound::Udp(id, socket) => Socket::Udp(UdpListener::receive(id, socket, &events, &counters)),
             Bound::Stream(socket, opener) => {
@@ -205,6 +211,11 @@ impl Transports {
     /// Closes a connection after what is queued on it has been sent.
     pub fn close(&self, conn: ConnId) {
         self.connections.close(conn);
+    }
+
+    /// Lets in, from now on, whom the guard's lists let in.
+    pub fn guard(&self, command: &GuardCommand) {
+        self.connections.gate().tell(command);
     }
 
     /// Closes every connection after what is queued on it has been sent, and waits for that, but not for long.

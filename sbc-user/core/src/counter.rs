@@ -32,6 +32,14 @@ counters! {
     GuardNotAllowed = "guard_not_allowed",
     /// A message over its source's limit of requests: no answer.
     GuardOverLimit = "guard_over_limit",
+    /// A source denied because it exceeded its limit of requests.
+    DeniedFlood = "denied_flood",
+    /// A source denied because what it sent was broken time and again.
+    DeniedMalformed = "denied_malformed",
+    /// A source denied because it is a known scanner.
+    DeniedScanner = "denied_scanner",
+    /// A message of a known scanner: no answer.
+    Scanner = "scanner",
     /// A connection closed because its source was denied or blocked.
     GuardClosed = "guard_closed",
     /// What arrived is not SIP, or so broken that it cannot be answered.

@@ -23,7 +23,7 @@ use crate::counter::{Counter, Counters};
 use crate::engine::adopted::Adopted;
 use crate::engine::streams::{Fed, Streams};
 use crate::flow::Flow;
-use crate::guard::{Guard, GuardCommand};
+use crate::guard::{Evidence, Guard, GuardCommand};
 use crate::id::{CallId, ConnId, OpId, TrunkId};
 use crate::identity::Origin;
 use crate::input::Input;
@@ -200,6 +200,7 @@ impl<R: Rng> Engine<R> {
                 Fed::Nothing => return,
                 Fed::Broken => {
                     self.counters.count(Counter::FramingBroken);
+                    self.on_evidence(now, flow, Evidence::Malformed);
                     self.outputs.push_back(Output::Close { conn });
                     return self.on_connection_lost(now, conn, flow);
                 }
@@ -226,12 +227,13 @@ impl<R: Rng> Engine<R> {
     }
 
     fn on_message(&mut self, now: Now, flow: Flow, bytes: Bytes) {
-        if !self.admits_message(now, flow) {
+        if !self.admits_message(now, flow, &bytes) {
             return;
         }
-        // Before anything is read of it: a stranger learns nothing, not even that somebody listens.
+        // Before anything is done with it: a stranger learns nothing, not even that somebody listens.
         let Some(peer) = self.peer_of(flow) else {
-            return self.counters.count(Counter::UnknownSource);
+            self.counters.count(Counter::UnknownSource);
+            return self.suspect(now, flow, bytes);
         };
         let Ok(message) = Message::parse(bytes) else {
             return self.counters.count(Counter::Unparseable);

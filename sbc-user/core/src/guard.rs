@@ -16,5 +16,5 @@ pub use command::{
     Source,
 };
 pub use deny_list::{Denied, DenyList};
-pub use judge::{Guard, Verdict};
+pub use judge::{Evidence, Guard, Sender, Verdict};
 pub use prefix_list::{ListKind, ListRefusal, PrefixList};

@@ -16,6 +16,7 @@ mod message;
 mod method;
 mod parse;
 mod typed;
+mod urgent;
 pub mod uri;
 pub mod write;
 
@@ -24,5 +25,6 @@ pub use judge::{Judgement, judge};
 pub use message::{Header, Message};
 pub use method::Method;
 pub use parse::{ParseError, ParseErrorKind};
+pub use urgent::is_urgent;
 pub use uri::{Host, Uri};
 pub use write::{Edit, MessageBuilder};

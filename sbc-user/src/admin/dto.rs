@@ -443,7 +443,7 @@ pub struct DenyList {
 pub struct Denied {
     /// An IPv4 address or an IPv6 /64.
     pub source: String,
-    /// `flood`.
+    /// `flood`, `malformed` or `scanner`.
     pub reason: String,
     /// `udp`: SIP over UDP only; `all`: SIP over every transport.
     pub scope: String,

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use sbc_core::config::EngineConfig;
+use sbc_core::guard::{Denial, Denied};
 use sbc_core::id::{CallId, RealmId};
 use sbc_core::restart::{RestingPorts, Restored, RestoredCall};
 
@@ -57,6 +58,17 @@ pub(super) fn restored(
     let orphans = checkpoints.into_keys().filter(|call| !lost.iter().any(|gone| gone.call == *call));
     let orphans: Vec<Gone> = orphans.map(|call| Gone { call, ports: Vec::new(), since: now }).collect();
     (restored, lost.into_iter().chain(orphans).map(Change::Gone).collect())
+}
+
+/// Adds to the denials that the store has those that only the kernel has: made just before a crash, or the store's file
+/// was lost.
+pub(super) fn take_over_denials(denied: &mut Vec<Denied>, kernel: &[Denial], now: SystemTime) {
+    for Denial { source, scope, reason, since, lasts } in kernel.iter().copied() {
+        if !denied.iter().any(|known| known.source == source) {
+            let until = lasts.and_then(|lasts| now.checked_add(lasts));
+            denied.push(Denied { source, reason, scope, since, until });
+        }
+    }
 }
 
 /// The realm whose media port this is.

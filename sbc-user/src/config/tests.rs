@@ -551,6 +551,9 @@ segments = 200
 ddos_threshold = 5000
 ddos_window_seconds = 10
 fragments = 30
+malformed = 3
+scanners = ["Rude-Scanner"]
+emergency_numbers = ["113", "*55"]
 retention = "infinite"
 deny_max = 7
 allow = ["203.0.113.0/24", "2001:db8:5::/48"]
@@ -568,6 +571,9 @@ block_max = 9
         segments: 200,
         total: Limit { count: 5000, window: Duration::from_secs(10) },
         fragments: 30,
+        malformed: 3,
+        scanners: vec!["rude-scanner".to_owned()],
+        emergency_numbers: vec!["113".to_owned(), "*55".to_owned()],
         retention: None,
         deny_max: 7,
         allow: vec![

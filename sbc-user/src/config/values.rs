@@ -19,6 +19,8 @@ pub(super) const PORT_RANGE: &str = "\"first-last\" inside 1024-65535 with at le
 pub(super) const NAME: &str = "1 to 32 of a-z, A-Z, 0-9, '-', '_', beginning with a letter or digit";
 pub(super) const MEDIA_SOURCE: &str = "\"signalled\" (exactly the address and port of the peer's SDP) or \"learn\" (the \
      first valid packet from the address that the peer's signalling comes from)";
+pub(super) const SCANNER: &str = "4 to 64 characters of a User-Agent";
+pub(super) const NUMBER: &str = "digits, `*` and `#`";
 pub(super) const LEVEL: &str = "\"none\", \"auto-protection\" or \"allow-list-only\"";
 pub(super) const RETENTION: &str =
     "\"30 s\", \"5 min\", \"30 min\", \"1 h\", \"1 day\", \"1 week\" or \"infinite\"";
@@ -164,7 +166,6 @@ pub(super) fn media_source(text: &str) -> Result<MediaSourceRule, Refusal> {
     }
 }
 
-/// A path.
 /// Level of the guard.
 pub(super) fn level(text: &str) -> Result<Level, Refusal> {
     match text {
@@ -194,6 +195,25 @@ pub(super) fn retention(text: &str) -> Result<Retention, Refusal> {
     Ok(Retention(Some(Duration::from_secs(seconds))))
 }
 
+/// What a scanner calls itself; compared without regard to case.
+pub(super) fn scanner(text: &str) -> Result<String, Refusal> {
+    // A shorter one would be found in what honest devices call themselves.
+    if !(4..=64).contains(&text.len()) {
+        return refuse(format!("\"{text}\" is too short or too long"), SCANNER);
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+/// A number as it is dialled.
+pub(super) fn number(text: &str) -> Result<String, Refusal> {
+    let dialled = |byte: u8| byte.is_ascii_digit() || byte == b'*' || byte == b'#';
+    if text.is_empty() || text.len() > 32 || !text.bytes().all(dialled) {
+        return refuse(format!("\"{text}\" is no number"), NUMBER);
+    }
+    Ok(text.to_owned())
+}
+
+/// A path.
 pub(super) fn path(text: &str) -> Result<PathBuf, Refusal> {
     if text.is_empty() {
         return refuse("an empty path", PATH);

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use sbc_core::guard::{GuardCommand, Source};
+use sbc_core::guard::{Denial, GuardCommand, Source};
 use sbc_core::id::{CallId, OpId};
 use sbc_core::media::command::{MediaCommand, StreamCounters};
 
@@ -190,6 +190,10 @@ impl Dataplane for Planes {
 
     fn guard(&mut self, command: &GuardCommand) {
         self.choice.guard(command);
+    }
+
+    fn denied(&self) -> Vec<Denial> {
+        self.choice.denied()
     }
 
     fn denied_packets(&self, source: Source) -> u64 {

@@ -34,7 +34,7 @@ use sbc_common::counter::Counter;
 use sbc_common::event::Event;
 use sbc_common::flow::{Generation, MediaKind, SlotIndex};
 use sbc_common::next_hop::NextHop;
-use sbc_core::guard::{GuardCommand, Source};
+use sbc_core::guard::{Denial, GuardCommand, Source};
 use sbc_core::id::{CallId, OpId};
 use sbc_core::media::command::{
     MediaCommand, MediaDone, MediaError, MediaEvent, MediaResult, StreamCounters,
@@ -287,6 +287,10 @@ impl Dataplane for Xdp {
 
     fn guard(&mut self, command: &GuardCommand) {
         self.kernel.guard.apply(command);
+    }
+
+    fn denied(&self) -> Vec<Denial> {
+        self.kernel.guard.denied()
     }
 
     fn denied_packets(&self, source: Source) -> u64 {

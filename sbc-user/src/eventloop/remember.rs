@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use sbc_core::command::{Command, GuardOrder, Reply};
-use sbc_core::guard::{Denied, GuardCommand};
+use sbc_core::guard::{Denial, Denied, GuardCommand};
 use sbc_core::id::{CallId, OpId};
 use sbc_core::media::command::MediaCommand;
 use sbc_core::media::plan::MediaPlan;
@@ -89,16 +89,15 @@ impl Remember {
     /// The dataplane's guard is commanded.
     pub(super) fn guarded(&self, command: &GuardCommand) {
         match *command {
-            GuardCommand::Deny { source, scope, reason, lasts } => {
-                let since = SystemTime::now();
-                let until = lasts.and_then(|lasts| since.checked_add(lasts));
+            GuardCommand::Deny(Denial { source, scope, reason, since, lasts }) => {
+                let until = lasts.and_then(|lasts| SystemTime::now().checked_add(lasts));
                 self.journal.note(Change::Denied(Denied { source, reason, scope, since, until }));
             }
             GuardCommand::Undeny(source) => self.journal.note(Change::Undenied(source)),
             // The lists are kept as operators change them.
             GuardCommand::Configure(_)
-            | GuardCommand::Trust(_)
-            | GuardCommand::Distrust(_)
+            | GuardCommand::Trust(..)
+            | GuardCommand::Distrust(..)
             | GuardCommand::Block(_)
             | GuardCommand::Unblock(_) => {}
         }

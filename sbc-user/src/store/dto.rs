@@ -324,7 +324,7 @@ impl Form for Denied {
         let named = |reason: &DenyReason| reason.name() == self.reason;
         Ok(guard::Denied {
             source: guard::Source::of(self.address),
-            reason: [DenyReason::Flood].into_iter().find(named).context("an unknown reason")?,
+            reason: DenyReason::ALL.into_iter().find(named).context("an unknown reason")?,
             scope: [DenyScope::Udp, DenyScope::All]
                 .into_iter()
                 .find(|scope| scope.name() == self.scope)

@@ -11,15 +11,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use sbc_core::config::Prefix;
 use sbc_core::flow::{Flow, Transport};
-use sbc_core::id::{ConnId, ListenerId, OpId};
+use sbc_core::id::{ConnId, ListenerId, OpId, RealmId};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
+use super::gate::Gate;
 use super::{Counters, TransportEvent, count, limits, tcp, tls};
 use crate::config::ConnectionLimits;
 
@@ -27,19 +27,14 @@ use crate::config::ConnectionLimits;
 #[derive(Clone)]
 pub(super) struct Opener {
     pub(super) listener: ListenerId,
+    pub(super) realm: RealmId,
     pub(super) local: IpAddr,
     pub(super) tls: Option<tls::Endpoint>,
-    /// Where connections of the listener's peers come from.
-    pub(super) sources: Arc<[Prefix]>,
 }
 
 impl Opener {
     fn transport(&self) -> Transport {
         if self.tls.is_some() { Transport::Tls } else { Transport::Tcp }
-    }
-
-    fn expects(&self, remote: SocketAddr) -> bool {
-        self.sources.iter().any(|prefix| prefix.contains(remote.ip().to_canonical()))
     }
 }
 
@@ -84,6 +79,7 @@ pub(super) struct Connections {
     table: Arc<Mutex<Table>>,
     events: mpsc::Sender<TransportEvent>,
     limits: ConnectionLimits,
+    gate: Gate,
     counters: Arc<Counters>,
     stop: Arc<watch::Sender<bool>>,
 }
@@ -92,10 +88,16 @@ impl Connections {
     pub(super) fn new(
         events: mpsc::Sender<TransportEvent>,
         limits: ConnectionLimits,
+        gate: Gate,
         counters: Arc<Counters>,
     ) -> Self {
         let (stop, _) = watch::channel(false);
-        Self { table: Arc::default(), events, limits, counters, stop: Arc::new(stop) }
+        Self { table: Arc::default(), events, limits, gate, counters, stop: Arc::new(stop) }
+    }
+
+    /// Who may connect.
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// Ends when no connection is to be accepted any more.
@@ -118,9 +120,9 @@ impl Connections {
     /// Takes a connection that a peer opened, unless there are too many. A stranger's is closed before it costs anything
     /// or is shown anything: the engine would not answer it either.
     pub(super) fn accept(&self, opener: &Opener, stream: TcpStream, remote: SocketAddr) {
-        if !opener.expects(remote) {
+        if !self.gate.admits(opener.realm, remote) {
             count(&self.counters.strangers_refused);
-            debug!(%remote, "connection refused: no peer's");
+            debug!(%remote, "connection refused: a stranger's");
             return;
         }
         let line = {

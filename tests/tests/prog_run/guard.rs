@@ -2,18 +2,20 @@
 
 use aya::maps::lpm_trie::Key;
 use etherparse::{PacketBuilder, PacketBuilderStep};
+use sbc_common::counter::Counter;
 use sbc_common::counter::Counter::*;
 use sbc_common::event::Event;
 use sbc_common::guard::{
-    DenyEntry, DenyReason, Exceeded, GuardConfig, Level, MAPPED_PREFIX_BITS, MappedAddress, SCOPE_ALL,
-    SCOPE_UDP, SipSocket, SourceKey, SourceWindows, TotalWindows, mapped,
+    DenyEntry, DenyReason, Exceeded, GuardConfig, Level, MAPPED_PREFIX_BITS, MappedAddress, NO_REALM,
+    REALM_BITS, RealmAddress, SCOPE_ALL, SCOPE_UDP, SipSocket, SourceKey, SourceWindows, TotalWindows,
+    mapped,
 };
 use sbc_common::window::Limit;
 
 use crate::kernel::{Action, Kernel};
 use crate::packet::{IP, Packet};
 use crate::table::{Row, drops, passes};
-use crate::world::{OUTSIDE, VLAN};
+use crate::world::{OUTSIDE, OUTSIDE_PEER, OUTSIDE_PORT, VLAN, from_outside};
 
 /// A source that nobody knows.
 const STRANGER: [u8; 4] = [203, 0, 113, 66];
@@ -24,6 +26,8 @@ const SIP: u16 = 5060;
 const SIPS: u16 = 5061;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+/// The realm of the sockets.
+const REALM: u32 = 7;
 
 /// What passes in one window here. Its time is long: no test waits for its end.
 const DATAGRAMS: u32 = 5;
@@ -44,7 +48,7 @@ impl Kernel {
             (OUTSIDE_V6, SIP, TCP),
             (OUTSIDE_V6, 0, 0),
         ] {
-            self.sip_sockets.insert(SipSocket::new(address, port, protocol), 0, 0).unwrap();
+            self.sip_sockets.insert(SipSocket::new(address, port, protocol), REALM, 0).unwrap();
         }
         self.set_level(Level::AutoProtection);
         self.totals.set(0, TotalWindows::default(), 0).unwrap();
@@ -54,10 +58,11 @@ impl Kernel {
         for key in self.deny.keys().collect::<Result<Vec<_>, _>>().unwrap() {
             self.deny.remove(&key).unwrap();
         }
-        for trie in [&mut self.block, &mut self.trusted] {
-            for key in trie.keys().collect::<Result<Vec<_>, _>>().unwrap() {
-                trie.remove(&key).unwrap();
-            }
+        for key in self.block.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            self.block.remove(&key).unwrap();
+        }
+        for key in self.trusted.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            self.trusted.remove(&key).unwrap();
         }
     }
 
@@ -86,11 +91,17 @@ impl Kernel {
     }
 
     fn trust(&mut self, address: MappedAddress, bits: u32) {
-        self.trusted.insert(&Key::new(bits, address), 0, 0).unwrap();
+        self.trust_on(REALM, address, bits);
+    }
+
+    fn trust_on(&mut self, realm: u32, address: MappedAddress, bits: u32) {
+        let key = Key::new(REALM_BITS + bits, RealmAddress::new(realm, address));
+        self.trusted.insert(&key, 0, 0).unwrap();
     }
 
     fn deny(&mut self, source: SourceKey, scope: u32, until_ns: u64) {
-        let entry = DenyEntry { until_ns, hits: 0, reason: DenyReason::Flood as u32, scope };
+        let entry =
+            DenyEntry { until_ns, since_unix_ms: 0, hits: 0, reason: DenyReason::Flood as u32, scope };
         self.deny.insert(source, entry, 0).unwrap();
     }
 }
@@ -244,6 +255,37 @@ pub(crate) fn rows() -> Vec<Row> {
                 frame
             },
             &[DropNotSip],
+        ),
+        drops(
+            "a peer of another realm",
+            |kernel| {
+                kernel.set_level(Level::AllowListOnly);
+                kernel.trust_on(REALM + 1, mapped(STRANGER), MAPPED_PREFIX_BITS + 32);
+            },
+            options(STRANGER),
+            &[DropNotAllowed],
+        ),
+        drops(
+            "a fragment to an address that two realms share",
+            |kernel| {
+                kernel.set_level(Level::AllowListOnly);
+                kernel.trust(mapped(STRANGER), MAPPED_PREFIX_BITS + 32);
+                kernel.sip_sockets.insert(SipSocket::any_of(mapped(OUTSIDE)), NO_REALM, 0).unwrap();
+            },
+            fragment(STRANGER),
+            &[DropNotAllowed],
+        ),
+        drops(
+            "the probe of a scanner",
+            nothing,
+            to_sip(STRANGER, b"OPTIONS sip:nm SIP/2.0\r\nVia: SIP/2.0/UDP nm").bytes(),
+            &[DropScanner],
+        ),
+        drops(
+            "the probe of a scanner in the name of a peer",
+            trusted,
+            to_sip(STRANGER, b"OPTIONS sip:nm SIP/2.0\r\nVia: SIP/2.0/UDP nm").bytes(),
+            &[DropScanner],
         ),
         drops("a stranger beside an allow list", allow_list_only, options(STRANGER), &[DropNotAllowed]),
         drops("his segment", allow_list_only, tcp(STRANGER, SIP, false), &[DropNotAllowed]),
@@ -405,6 +447,89 @@ fn a_denial_ends_by_the_clock_and_counts_what_it_stopped() {
         assert_eq!(kernel.deny.get(&source, 0).unwrap().hits, u64::from(3 - passed));
         kernel.sources.remove(&source).ok();
     }
+}
+
+/// Forged segments enter their sources one by one: each counts against the limit of all, and none is entered beyond it.
+#[test]
+fn segments_of_unknown_sources_cannot_fill_the_table() {
+    let Some(mut kernel) = Kernel::with_call("segments_of_unknown_sources_cannot_fill_the_table") else {
+        return;
+    };
+    kernel.reset_guard();
+    assert_eq!(passing(&kernel, &tcp(STRANGER, SIPS, false), 1), 1);
+    let sources = (0..200).map(|last| [203, 0, 113, last]);
+    let passed: u32 = sources.map(|source| passing(&kernel, &tcp(source, SIPS, false), 1)).sum();
+    // One of them is the stranger, who is known.
+    assert_eq!(passed, TOTAL);
+    assert_eq!(kernel.sources.keys().count() as u32, TOTAL + 1);
+    assert_eq!(kernel.events().len(), 1);
+    assert_eq!(
+        passing(&kernel, &tcp(STRANGER, SIPS, false), SEGMENTS - 2),
+        SEGMENTS - 2,
+        "its connection lives on"
+    );
+}
+
+/// An attack from ten thousand forged sources: what it can write, send up and be told of is bounded by the limit of
+/// all, and everything is counted.
+#[test]
+fn ten_thousand_forged_sources_cannot_flood_the_events() {
+    let Some(mut kernel) = Kernel::with_call("ten_thousand_forged_sources_cannot_flood_the_events") else {
+        return;
+    };
+    kernel.reset_guard();
+    kernel.edit_config(|config| config.total.count = 5000);
+    let before = kernel.counters();
+    // Each goes beyond its own limit, three rounds over.
+    for round in 0..3 {
+        for number in 0..10_000u16 {
+            let [high, low] = number.to_be_bytes();
+            for _ in 0..DATAGRAMS {
+                kernel.run_times(&options([100, 64 + round, high, low]), 1);
+            }
+        }
+    }
+    let after = kernel.counters();
+    let rose = |counter: Counter| {
+        let position = Counter::ALL.iter().position(|it| *it == counter).unwrap();
+        after[position] - before[position]
+    };
+    assert_eq!(rose(PassSip), 5000);
+    assert_eq!(rose(DropTotal), 150_000 - 5000);
+    assert_eq!((rose(Exceeded), rose(EventLost)), (1, 0));
+    assert_eq!(kernel.events().len(), 1);
+    assert_eq!(kernel.sources.keys().count() as u32, 5000 / DATAGRAMS + 1);
+    // Sources that are known and go beyond their limits while all are within theirs are told of: once each, and at
+    // most as many as the limit of all has of the limit of one.
+    kernel.reset_guard();
+    kernel.edit_config(|config| config.total.count = 5000);
+    for number in 0..10_000u16 {
+        let [high, low] = number.to_be_bytes();
+        for _ in 0..2 * DATAGRAMS {
+            kernel.run_times(&options([100, 64, high, low]), 1);
+        }
+    }
+    let events = kernel.events().len() as u32;
+    assert_eq!(events, 5000 / DATAGRAMS + 1, "each source once, and that all are over their limit");
+}
+
+/// A media port admits its flow's own source, denied or not, and nobody else.
+#[test]
+fn media_of_a_denied_source_passes_only_in_its_own_call() {
+    let Some(mut kernel) = Kernel::with_call("media_of_a_denied_source_passes_only_in_its_own_call") else {
+        return;
+    };
+    kernel.reset_guard();
+    for source in [OUTSIDE_PEER.0, STRANGER] {
+        kernel.deny(SourceKey::v4(source), SCOPE_ALL, 0);
+    }
+    assert_eq!(kernel.run(&from_outside().bytes()).counted, [ForwardOther]);
+    let forged = Packet { source: (STRANGER, OUTSIDE_PEER.1), ..from_outside() };
+    assert_eq!(kernel.run(&forged.bytes()).counted, [DropWrongSource]);
+    let elsewhere = Packet::rtp((STRANGER, 4000), (OUTSIDE, OUTSIDE_PORT + 100));
+    assert_eq!(kernel.run(&elsewhere.bytes()).counted, [DropNoFlow]);
+    let signalling = options(OUTSIDE_PEER.0);
+    assert_eq!(kernel.run(&signalling).counted, [DropDenied]);
 }
 
 #[test]

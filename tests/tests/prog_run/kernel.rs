@@ -11,7 +11,7 @@ use sbc_common::counter::Counter;
 use sbc_common::event::Event;
 use sbc_common::flow::{FlowSlot, SlotIndex};
 use sbc_common::guard::{
-    DenyEntry, GuardConfig, MappedAddress, SipSocket, SourceKey, SourceWindows, TotalWindows,
+    DenyEntry, GuardConfig, MappedAddress, RealmAddress, SipSocket, SourceKey, SourceWindows, TotalWindows,
 };
 use sbc_common::next_hop::NextHop;
 use sbc_common::stream::StreamSlot;
@@ -48,7 +48,7 @@ pub(crate) struct Kernel {
     pub(crate) sources: HashMap<MapData, SourceKey, SourceWindows>,
     pub(crate) deny: HashMap<MapData, SourceKey, DenyEntry>,
     pub(crate) block: LpmTrie<MapData, MappedAddress, u32>,
-    pub(crate) trusted: LpmTrie<MapData, MappedAddress, u32>,
+    pub(crate) trusted: LpmTrie<MapData, RealmAddress, u32>,
     counters: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
     _devices: DevMapHash<MapData>,

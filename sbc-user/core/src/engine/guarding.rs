@@ -1,26 +1,73 @@
 //! The guard inside the engine: whose messages and connections are heard, and what follows from a denial.
 
+use bytes::Bytes;
+
 use crate::command::{GuardOrder, Reply};
 use crate::counter::Counter;
 use crate::engine::Engine;
 use crate::flow::Flow;
-use crate::guard::{DenyScope, GuardCommand, GuardEvent, Source, Verdict};
+use crate::guard::{
+    Denial, DenyReason, DenyScope, Evidence, GuardCommand, GuardEvent, Sender, Source, Verdict,
+};
 use crate::output::Output;
 use crate::rng::Rng;
+use crate::sip::{HeaderName, Judgement, Message, is_urgent, judge};
 use crate::time::Now;
 
 impl<R: Rng> Engine<R> {
     /// Whether a message is heard. Counts it against its source's limit, with all that may follow.
-    pub(super) fn admits_message(&mut self, now: Now, flow: Flow) -> bool {
+    pub(super) fn admits_message(&mut self, now: Now, flow: Flow, bytes: &[u8]) -> bool {
+        let Some(sender) = self.sender(flow) else { return false };
+        let urgent = is_urgent(bytes, &self.config.guard.emergency_numbers);
         let mut commands = Vec::new();
-        let verdict = self.guard.on_message(now, flow.remote.ip(), flow.transport, &mut commands);
+        let verdict = self.guard.on_message(now, sender, urgent, &mut commands);
         self.command_guard(now, commands);
         self.is_admitted(verdict)
     }
 
+    /// Looks at what a stranger sent, for what speaks against him. Nothing is answered.
+    pub(super) fn suspect(&mut self, now: Now, flow: Flow, bytes: Bytes) {
+        let evidence = match Message::parse(bytes) {
+            Err(_) => Evidence::Malformed,
+            Ok(message) if self.is_of_scanner(&message) => Evidence::Scanner,
+            Ok(message) => match judge(&message) {
+                Judgement::Ok => return,
+                Judgement::Answer { .. } | Judgement::Drop { .. } => Evidence::Malformed,
+            },
+        };
+        self.counters.count(match evidence {
+            Evidence::Malformed => Counter::Unparseable,
+            Evidence::Scanner => Counter::Scanner,
+        });
+        self.on_evidence(now, flow, evidence);
+    }
+
+    /// Something speaks against a sender. A configured peer it does not harm.
+    pub(super) fn on_evidence(&mut self, now: Now, flow: Flow, evidence: Evidence) {
+        let Some(sender) = self.sender(flow) else { return };
+        let mut commands = Vec::new();
+        self.guard.on_evidence(now, sender, evidence, &mut commands);
+        self.command_guard(now, commands);
+    }
+
+    fn is_of_scanner(&self, message: &Message) -> bool {
+        let names = [HeaderName::UserAgent, HeaderName::From];
+        let texts = names.into_iter().filter_map(|name| message.header(name));
+        texts.map(<[u8]>::to_ascii_lowercase).any(|text| {
+            let has = |scanner: &String| memchr::memmem::find(&text, scanner.as_bytes()).is_some();
+            self.config.guard.scanners.iter().any(has)
+        })
+    }
+
+    fn sender(&self, flow: Flow) -> Option<Sender> {
+        let listener = self.config.listeners.get(usize::from(flow.listener.0))?;
+        Some(Sender { realm: listener.realm, address: flow.remote.ip(), transport: flow.transport })
+    }
+
     /// Whether a connection may stay open.
     pub(super) fn admits_connection(&mut self, flow: Flow) -> bool {
-        let verdict = self.guard.admits(flow.remote.ip(), flow.transport);
+        let Some(sender) = self.sender(flow) else { return false };
+        let verdict = self.guard.admits(sender);
         self.is_admitted(verdict)
     }
 
@@ -43,13 +90,13 @@ impl<R: Rng> Engine<R> {
             GuardOrder::Undeny(source) => Reply::Changed(Ok(self.guard.undeny(Some(source), &mut commands))),
             GuardOrder::UndenyAll => Reply::Changed(Ok(self.guard.undeny(None, &mut commands))),
             GuardOrder::List(kind) => Reply::Listed(self.guard.list(kind).to_vec()),
-            GuardOrder::Add(kind, prefix) => Reply::Changed(self.guard.add(kind, prefix).map(|command| {
-                commands.push(command);
+            GuardOrder::Add(kind, prefix) => Reply::Changed(self.guard.add(kind, prefix).map(|changes| {
+                commands.extend(changes);
                 1
             })),
             GuardOrder::Remove(kind, prefix) => {
-                Reply::Changed(self.guard.remove(kind, prefix).map(|command| {
-                    commands.extend(command);
+                Reply::Changed(self.guard.remove(kind, prefix).map(|changes| {
+                    commands.extend(changes);
                     1
                 }))
             }
@@ -62,17 +109,24 @@ impl<R: Rng> Engine<R> {
     fn command_guard(&mut self, now: Now, commands: Vec<GuardCommand>) {
         for command in commands {
             let closed = match &command {
-                GuardCommand::Deny { source, scope: DenyScope::All, .. } => {
+                GuardCommand::Deny(Denial { source, scope: DenyScope::All, .. }) => {
                     self.streams.of_peers(|peer| Source::of(peer) == *source)
                 }
                 GuardCommand::Block(prefix) => self.streams.of_peers(|peer| prefix.contains(peer)),
                 GuardCommand::Configure(_)
-                | GuardCommand::Trust(_)
-                | GuardCommand::Distrust(_)
+                | GuardCommand::Trust(..)
+                | GuardCommand::Distrust(..)
                 | GuardCommand::Unblock(_)
-                | GuardCommand::Deny { scope: DenyScope::Udp, .. }
+                | GuardCommand::Deny(Denial { scope: DenyScope::Udp, .. })
                 | GuardCommand::Undeny(_) => Vec::new(),
             };
+            if let GuardCommand::Deny(denial) = &command {
+                self.counters.count(match denial.reason {
+                    DenyReason::Flood => Counter::DeniedFlood,
+                    DenyReason::Malformed => Counter::DeniedMalformed,
+                    DenyReason::Scanner => Counter::DeniedScanner,
+                });
+            }
             tracing::debug!(?command, "guard");
             self.outputs.push_back(Output::Guard(command));
             for conn in closed {

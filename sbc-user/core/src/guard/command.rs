@@ -2,10 +2,27 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::config::Prefix;
 use crate::flow::Transport;
+use crate::id::RealmId;
+
+/// How the common scanners call themselves.
+pub const SCANNERS: [&str; 9] = [
+    "friendly-scanner",
+    "sipvicious",
+    "sipcli",
+    "sip-scan",
+    "sipsak",
+    "sundayddr",
+    "iwar",
+    "vaxsipuseragent",
+    "pplsip",
+];
+
+/// The numbers that call for help in most of the world.
+pub const EMERGENCY_NUMBERS: [&str; 2] = ["112", "911"];
 
 /// How much the guard does. The block and deny lists work at every level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +66,15 @@ pub struct GuardPolicy {
     /// Fragments and the like of all sources that are not trusted, in the same time. Default 500: SIP that does not fit
     /// a datagram belongs on TCP (RFC 3261 s.18.1.1).
     pub fragments: u32,
+    /// Messages that are no SIP, or broken, of one source that is no configured peer, in the time of `requests`. Default
+    /// 10: a phone that works sends none, and what the network damages does not pass its checksum.
+    pub malformed: u32,
+    /// What scanners write into `User-Agent`, in lower case: one message of theirs denies its source. Default: those of
+    /// the common ones that do not hide.
+    pub scanners: Vec<String>,
+    /// Numbers that call for help, beside `urn:service:sos` (RFC 5031). Such an INVITE is not counted. Default 112 and
+    /// 911.
+    pub emergency_numbers: Vec<String>,
     /// How long a denial lasts (R-DOS-3); `None`: until it is removed. Default one hour.
     pub retention: Option<Duration>,
     /// Most denied sources at once; the oldest gives way.
@@ -72,6 +98,9 @@ impl Default for GuardPolicy {
             segments: 10_000,
             total: Limit { count: 5000, window: Duration::from_secs(2) },
             fragments: 500,
+            malformed: 10,
+            scanners: SCANNERS.map(str::to_owned).to_vec(),
+            emergency_numbers: EMERGENCY_NUMBERS.map(str::to_owned).to_vec(),
             retention: Some(Duration::from_secs(3600)),
             deny_max: 10_000,
             allow: Vec::new(),
@@ -133,14 +162,23 @@ impl fmt::Display for Source {
 pub enum DenyReason {
     /// It sent more than its limit.
     Flood,
+    /// What it sent is no SIP, or broken, time and again.
+    Malformed,
+    /// It is a known scanner.
+    Scanner,
 }
 
 impl DenyReason {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Flood, Self::Malformed, Self::Scanner];
+
     /// Its name in tables and JSON.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Flood => "flood",
+            Self::Malformed => "malformed",
+            Self::Scanner => "scanner",
         }
     }
 }
@@ -179,15 +217,18 @@ impl DenyScope {
 pub struct GuardSetup {
     /// Level and limits.
     pub policy: GuardPolicy,
-    /// The SIP sockets that are guarded.
-    pub sockets: Vec<(Transport, SocketAddr)>,
-    /// Configured peers and the allow list.
-    pub trusted: Vec<Prefix>,
-    /// Sources that are denied already.
+    /// The SIP sockets that are guarded, and whose realm's they are.
+    pub sockets: Vec<(RealmId, Transport, SocketAddr)>,
+    /// Configured peers and the allow list, by the realm on which they are trusted: an address of one network proves
+    /// nothing on another.
+    pub trusted: Vec<(RealmId, Prefix)>,
+    /// The block list.
+    pub blocked: Vec<Prefix>,
+    /// Who is denied already.
     pub denied: Vec<Denial>,
 }
 
-/// A denial, as the dataplane's half needs it.
+/// Take nothing from this source for a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Denial {
     /// Who.
@@ -196,6 +237,8 @@ pub struct Denial {
     pub scope: DenyScope,
     /// Why.
     pub reason: DenyReason,
+    /// Since when.
+    pub since: SystemTime,
     /// How long from now; `None`: until further notice.
     pub lasts: Option<Duration>,
 }
@@ -206,25 +249,16 @@ pub struct Denial {
 pub enum GuardCommand {
     /// Begin anew with this.
     Configure(Box<GuardSetup>),
-    /// Do not count these sources any more.
-    Trust(Prefix),
+    /// Do not count these sources any more on this realm.
+    Trust(RealmId, Prefix),
     /// Count them again.
-    Distrust(Prefix),
+    Distrust(RealmId, Prefix),
     /// Take nothing from these sources.
     Block(Prefix),
     /// Take from them again.
     Unblock(Prefix),
-    /// Take nothing from this source for a time.
-    Deny {
-        /// Who.
-        source: Source,
-        /// Over which transports.
-        scope: DenyScope,
-        /// Why.
-        reason: DenyReason,
-        /// How long; `None`: until further notice.
-        lasts: Option<Duration>,
-    },
+    /// Take nothing from a source for a time.
+    Deny(Denial),
     /// Take from it again.
     Undeny(Source),
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
-use super::command::{DenyReason, DenyScope, GuardPolicy, Source};
+use super::command::{Denial, DenyReason, DenyScope, GuardPolicy, Source};
 use crate::time::Now;
 use crate::timers::{TimerId, Timers};
 
@@ -20,6 +20,16 @@ pub struct Denied {
     pub since: SystemTime,
     /// Until when; `None`: until it is removed.
     pub until: Option<SystemTime>,
+}
+
+impl Denied {
+    /// As the dataplane is told, now.
+    #[must_use]
+    pub fn denial(&self, now: Now) -> Denial {
+        let left = |until: SystemTime| until.duration_since(now.wall).unwrap_or_default();
+        let Self { source, scope, reason, since, until } = *self;
+        Denial { source, scope, reason, since, lasts: until.map(left) }
+    }
 }
 
 #[derive(Debug)]
@@ -176,6 +186,34 @@ mod tests {
         assert_eq!(listed(&list), [source(3), source(1), source(4)]);
         assert!(list.take(source(3)).is_some() && list.take(source(3)).is_none());
         assert_eq!(listed(&list), [source(1), source(4)]);
+    }
+
+    /// C-7: whoever is denied stays so over a restart, for the rest of the time.
+    #[test]
+    fn a_denial_is_restored_with_what_is_left_of_it() {
+        let (start, policy) = (origin(), GuardPolicy::default());
+        let later = |seconds| Now {
+            mono: start.mono + Duration::from_secs(seconds),
+            wall: start.wall + Duration::from_secs(seconds),
+        };
+        let mut before = DenyList::default();
+        before.deny(start, &policy, source(1), DenyScope::All, DenyReason::Scanner);
+        let infinite = GuardPolicy { retention: None, ..GuardPolicy::default() };
+        before.deny(later(1), &infinite, source(2), DenyScope::Udp, DenyReason::Flood);
+        let left: Vec<_> = before.iter().map(|denied| denied.denial(later(600)).lasts).collect();
+        assert_eq!(left, [Some(Duration::from_secs(3000)), None]);
+        let mut after = DenyList::default();
+        for denied in before.iter() {
+            after.restore(later(601), &policy, *denied);
+        }
+        assert!(after.iter().eq(before.iter()));
+        assert_eq!(after.expire(later(3599).mono), None);
+        assert_eq!(after.expire(later(3600).mono), Some(source(1)));
+        let mut too_late = DenyList::default();
+        for denied in before.iter() {
+            too_late.restore(later(3600), &policy, *denied);
+        }
+        assert_eq!(listed(&too_late), [source(2)]);
     }
 
     #[test]

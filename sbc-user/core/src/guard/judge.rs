@@ -6,27 +6,58 @@
 //! | its requests inside connections exceed it | denied altogether, its connections closed: the address is its own |
 //! | its connection attempts or segments exceed theirs | nothing more than the dataplane did: they may be forged |
 //! | all sources together exceed theirs | nothing more (R-SEC-7: no list) |
+//! | a message by a known scanner | denied, over UDP or altogether as above |
+//! | messages that are broken, more than a few | as above |
 //!
-//! Configured peers and the allow list are never denied, and nothing of them is counted.
+//! The last two are drawn at every level, and on the allow list as well (R-SEC-6); the first two only at automatic
+//! protection, and never on the allow list. A configured peer is never denied on any realm: somebody else may have
+//! used its address.
+//!
+//! A source is trusted on the realm on which it is configured. A call for help is not counted, as long as one source
+//! does not place more of them than anybody can need.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::command::{
-    Denial, DenyReason, DenyScope, Exceeded, GuardCommand, GuardEvent, GuardPolicy, GuardSetup, Level, Source,
+    DenyReason, DenyScope, Exceeded, GuardCommand, GuardEvent, GuardPolicy, GuardSetup, Level, Limit, Source,
 };
 use super::deny_list::{Denied, DenyList};
 use super::prefix_list::{ListKind, ListRefusal, PrefixList};
 use super::window::{Decision, Window};
 use crate::config::{EngineConfig, Prefix};
 use crate::flow::Transport;
+use crate::id::RealmId;
 use crate::restart::ListChange;
 use crate::time::Now;
 
 /// Sources whose windows are kept. When there are more, those whose time is over go; while none is, a new one is not
 /// counted here.
 const MAX_SOURCES: usize = 65_536;
+
+/// Calls for help that one source may place in one window beside its other requests.
+const MAX_URGENT: u32 = 20;
+
+/// Who sent something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// The realm on which it arrived.
+    pub realm: RealmId,
+    /// Its address.
+    pub address: IpAddr,
+    /// Over what.
+    pub transport: Transport,
+}
+
+/// What speaks against a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// A message that is no SIP, or broken.
+    Malformed,
+    /// A message of a known scanner.
+    Scanner,
+}
 
 /// What becomes of a message or connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,19 +79,29 @@ pub enum Verdict {
 pub struct Guard {
     policy: GuardPolicy,
     /// Configured peers.
-    peers: Vec<Prefix>,
-    sockets: Vec<(Transport, SocketAddr)>,
+    peers: Vec<(RealmId, Prefix)>,
+    sockets: Vec<(RealmId, Transport, SocketAddr)>,
+    /// Realms that have a socket.
+    realms: Vec<RealmId>,
     allow: PrefixList,
     block: PrefixList,
     deny: DenyList,
     windows: BTreeMap<Source, Windows>,
 }
 
-/// Apart, because what is forged in the one must not count in the other.
+/// What one source did over datagrams and inside connections: apart, because what is forged in the one must not count
+/// in the other.
 #[derive(Debug, Default)]
 struct Windows {
-    datagrams: Window,
-    streams: Window,
+    datagrams: Counts,
+    streams: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    requests: Window,
+    urgent: Window,
+    malformed: Window,
 }
 
 impl Guard {
@@ -68,17 +109,25 @@ impl Guard {
     #[must_use]
     pub fn new(config: &EngineConfig) -> Self {
         let policy = config.guard.clone();
-        let hosts = config.trunks.iter().filter_map(|trunk| trunk.next_hop).map(|hop| {
-            let addr = hop.remote.ip().to_canonical();
-            Prefix { addr, len: if addr.is_ipv4() { 32 } else { 128 } }
-        });
-        let mut peers: Vec<Prefix> =
-            config.trunks.iter().flat_map(|trunk| trunk.sources.iter().copied()).chain(hosts).collect();
-        peers.sort_by_key(|prefix| (prefix.addr, prefix.len));
+        let hosts = config.trunks.iter().filter_map(|trunk| Some((trunk.realm, trunk.next_hop?))).map(
+            |(realm, hop)| {
+                let addr = hop.remote.ip().to_canonical();
+                (realm, Prefix { addr, len: if addr.is_ipv4() { 32 } else { 128 } })
+            },
+        );
+        let sources =
+            config.trunks.iter().flat_map(|trunk| trunk.sources.iter().map(|source| (trunk.realm, *source)));
+        let mut peers: Vec<(RealmId, Prefix)> = sources.chain(hosts).collect();
+        peers.sort_by_key(|(realm, prefix)| (*realm, prefix.addr, prefix.len));
         peers.dedup();
+        let sockets: Vec<_> = config.listeners.iter().map(|it| (it.realm, it.transport, it.bind)).collect();
+        let mut realms: Vec<RealmId> = sockets.iter().map(|(realm, ..)| *realm).collect();
+        realms.sort();
+        realms.dedup();
         Self {
             peers,
-            sockets: config.listeners.iter().map(|listener| (listener.transport, listener.bind)).collect(),
+            sockets,
+            realms,
             allow: PrefixList::new(policy.allow.clone(), policy.allow_max),
             block: PrefixList::new(policy.block.clone(), policy.block_max),
             policy,
@@ -90,21 +139,20 @@ impl Guard {
     /// What the dataplane begins with.
     #[must_use]
     pub fn setup(&self, now: Now) -> GuardCommand {
-        let mut trusted = self.peers.clone();
-        trusted.extend(self.allow.prefixes().iter().filter(|prefix| !self.peers.contains(prefix)));
-        let (policy, sockets) = (self.policy.clone(), self.sockets.clone());
-        let denial = |denied: &Denied| Denial {
-            source: denied.source,
-            scope: denied.scope,
-            reason: denied.reason,
-            lasts: denied.until.map(|until| until.duration_since(now.wall).unwrap_or_default()),
-        };
-        let denied = self.deny.iter().map(denial).collect();
-        GuardCommand::Configure(Box::new(GuardSetup { policy, sockets, trusted, denied }))
+        let allowed = self.allow.prefixes().iter().flat_map(|prefix| self.on_each_realm(*prefix));
+        let trusted = self.peers.iter().copied().chain(allowed.filter(|entry| !self.peers.contains(entry)));
+        GuardCommand::Configure(Box::new(GuardSetup {
+            policy: self.policy.clone(),
+            sockets: self.sockets.clone(),
+            trusted: trusted.collect(),
+            blocked: self.block.prefixes().to_vec(),
+            denied: self.deny.iter().map(|denied| denied.denial(now)).collect(),
+        }))
     }
 
     /// Takes over what an earlier guard knew and an operator changed. What does not fit the configuration any more is
-    /// left out: a list that is full, a denial whose time is over or whose source is trusted now.
+    /// left out: a list that is full, a denial whose time is over, whose source has become a peer, or that is not drawn
+    /// any more.
     pub fn restore(&mut self, now: Now, denied: &[Denied], lists: &[ListChange]) {
         for change in lists {
             let list = match change.list {
@@ -123,8 +171,7 @@ impl Guard {
             }
         }
         for denied in denied {
-            let trusted = self.peers.iter().chain(self.allow.prefixes());
-            if !trusted.into_iter().any(|prefix| denied.source.overlaps(prefix)) {
+            if !self.spares(denied.source, denied.reason) {
                 self.deny.restore(now, &self.policy, *denied);
             }
         }
@@ -132,45 +179,72 @@ impl Guard {
 
     /// Whether a connection may be, without counting anything.
     #[must_use]
-    pub fn admits(&self, address: IpAddr, transport: Transport) -> Verdict {
-        let address = address.to_canonical();
+    pub fn admits(&self, sender: Sender) -> Verdict {
+        let address = sender.address.to_canonical();
         if self.block.contains(address) {
             return Verdict::Blocked;
         }
-        if self.deny.find(Source::of(address)).is_some_and(|denied| denied.scope.covers(transport)) {
+        let denied = self.deny.find(Source::of(address));
+        if denied.is_some_and(|denied| denied.scope.covers(sender.transport)) {
             return Verdict::Denied;
         }
-        if self.policy.level == Level::AllowListOnly && !self.is_trusted(address) {
+        if self.policy.level == Level::AllowListOnly && !self.is_trusted(sender.realm, address) {
             return Verdict::NotAllowed;
         }
         Verdict::Admit
     }
 
-    /// Judges a message and counts it. What the dataplane is to do is appended to `commands`.
+    /// Judges a message and counts it. `urgent`: it calls for help. What the dataplane is to do is appended to
+    /// `commands`.
     pub fn on_message(
         &mut self,
         now: Now,
-        address: IpAddr,
-        transport: Transport,
+        sender: Sender,
+        urgent: bool,
         commands: &mut Vec<GuardCommand>,
     ) -> Verdict {
-        let admitted = self.admits(address, transport);
-        let address = address.to_canonical();
+        let admitted = self.admits(sender);
+        let address = sender.address.to_canonical();
         if admitted != Verdict::Admit
             || self.policy.level != Level::AutoProtection
-            || self.is_trusted(address)
+            || self.is_trusted(sender.realm, address)
         {
             return admitted;
         }
-        let source = Source::of(address);
-        match self.count(now.mono, source, transport) {
+        let limit = self.policy.requests;
+        let Some(counts) = self.counts(now.mono, sender) else { return Verdict::Admit };
+        let help = Limit { count: MAX_URGENT, ..limit };
+        if urgent && counts.urgent.arrive(now.mono, help) == Decision::Within {
+            return Verdict::Admit;
+        }
+        match counts.requests.arrive(now.mono, limit) {
             Decision::Within => Verdict::Admit,
             Decision::Exceeded => {
-                let scope = if transport == Transport::Udp { DenyScope::Udp } else { DenyScope::All };
-                self.deny(now, source, scope, DenyReason::Flood, commands);
+                self.deny(now, Source::of(address), proven(sender), DenyReason::Flood, commands);
                 Verdict::OverLimit
             }
             Decision::Over => Verdict::OverLimit,
+        }
+    }
+
+    /// Draws the conclusion from what a message was.
+    pub fn on_evidence(
+        &mut self,
+        now: Now,
+        sender: Sender,
+        evidence: Evidence,
+        commands: &mut Vec<GuardCommand>,
+    ) {
+        let source = Source::of(sender.address);
+        match evidence {
+            Evidence::Scanner => self.deny(now, source, proven(sender), DenyReason::Scanner, commands),
+            Evidence::Malformed => {
+                let limit = Limit { count: self.policy.malformed, ..self.policy.requests };
+                let Some(counts) = self.counts(now.mono, sender) else { return };
+                if counts.malformed.arrive(now.mono, limit) == Decision::Exceeded {
+                    self.deny(now, source, proven(sender), DenyReason::Malformed, commands);
+                }
+            }
         }
     }
 
@@ -228,10 +302,19 @@ impl Guard {
     ///
     /// # Errors
     /// The list is full or has it.
-    pub fn add(&mut self, kind: ListKind, prefix: Prefix) -> Result<GuardCommand, ListRefusal> {
+    pub fn add(&mut self, kind: ListKind, prefix: Prefix) -> Result<Vec<GuardCommand>, ListRefusal> {
         match kind {
-            ListKind::Allow => self.allow.add(prefix).map(|()| GuardCommand::Trust(prefix)),
-            ListKind::Block => self.block.add(prefix).map(|()| GuardCommand::Block(prefix)),
+            ListKind::Allow => {
+                self.allow.add(prefix)?;
+                Ok(self
+                    .on_each_realm(prefix)
+                    .map(|(realm, prefix)| GuardCommand::Trust(realm, prefix))
+                    .collect())
+            }
+            ListKind::Block => {
+                self.block.add(prefix)?;
+                Ok(vec![GuardCommand::Block(prefix)])
+            }
         }
     }
 
@@ -239,38 +322,57 @@ impl Guard {
     ///
     /// # Errors
     /// The list does not have it.
-    pub fn remove(&mut self, kind: ListKind, prefix: Prefix) -> Result<Option<GuardCommand>, ListRefusal> {
+    pub fn remove(&mut self, kind: ListKind, prefix: Prefix) -> Result<Vec<GuardCommand>, ListRefusal> {
         match kind {
             ListKind::Allow => {
                 self.allow.remove(prefix)?;
-                Ok((!self.peers.contains(&prefix)).then_some(GuardCommand::Distrust(prefix)))
+                let gone = self.on_each_realm(prefix).filter(|entry| !self.peers.contains(entry));
+                Ok(gone.map(|(realm, prefix)| GuardCommand::Distrust(realm, prefix)).collect())
             }
             ListKind::Block => {
                 self.block.remove(prefix)?;
-                Ok(Some(GuardCommand::Unblock(prefix)))
+                Ok(vec![GuardCommand::Unblock(prefix)])
             }
         }
     }
 
-    fn is_trusted(&self, address: IpAddr) -> bool {
-        self.allow.contains(address) || self.peers.iter().any(|prefix| prefix.contains(address))
+    fn is_trusted(&self, realm: RealmId, address: IpAddr) -> bool {
+        self.allow.contains(address)
+            || self.peers.iter().any(|(its, prefix)| *its == realm && prefix.contains(address))
     }
 
-    fn count(&mut self, now: Instant, source: Source, transport: Transport) -> Decision {
-        let limit = self.policy.requests;
+    fn on_each_realm(&self, prefix: Prefix) -> impl Iterator<Item = (RealmId, Prefix)> {
+        self.realms.iter().map(move |realm| (*realm, prefix))
+    }
+
+    /// What a sender did so far; `None` if there are too many to keep count of one more.
+    fn counts(&mut self, now: Instant, sender: Sender) -> Option<&mut Counts> {
+        let (source, limit) = (Source::of(sender.address), self.policy.requests);
         if self.windows.len() >= MAX_SOURCES && !self.windows.contains_key(&source) {
             self.windows.retain(|_, windows| {
                 !windows.datagrams.is_over(now, limit) || !windows.streams.is_over(now, limit)
             });
             if self.windows.len() >= MAX_SOURCES {
-                return Decision::Within;
+                return None;
             }
         }
         let windows = self.windows.entry(source).or_default();
-        match transport {
-            Transport::Udp => windows.datagrams.arrive(now, limit),
-            Transport::Tcp | Transport::Tls => windows.streams.arrive(now, limit),
-        }
+        Some(match sender.transport {
+            Transport::Udp => &mut windows.datagrams,
+            Transport::Tcp | Transport::Tls => &mut windows.streams,
+        })
+    }
+
+    /// Whether a source is not denied for this reason.
+    fn spares(&self, source: Source, reason: DenyReason) -> bool {
+        let on = |prefix: &Prefix| source.overlaps(prefix);
+        let excused = match reason {
+            DenyReason::Flood => {
+                self.policy.level != Level::AutoProtection || self.allow.prefixes().iter().any(on)
+            }
+            DenyReason::Malformed | DenyReason::Scanner => false,
+        };
+        excused || self.peers.iter().any(|(_, prefix)| on(prefix))
     }
 
     fn deny(
@@ -281,14 +383,26 @@ impl Guard {
         reason: DenyReason,
         commands: &mut Vec<GuardCommand>,
     ) {
-        let trusted = self.peers.iter().chain(self.allow.prefixes());
-        if self.policy.level != Level::AutoProtection || trusted.into_iter().any(|it| source.overlaps(it)) {
+        if self.spares(source, reason) {
             return;
         }
         let gone = self.deny.deny(now, &self.policy, source, scope, reason);
         commands.extend(gone.into_iter().map(GuardCommand::Undeny));
-        let scope = self.deny.find(source).map_or(scope, |denied| denied.scope);
-        commands.push(GuardCommand::Deny { source, scope, reason, lasts: self.policy.retention });
+        commands.extend(self.deny.find(source).map(|denied| GuardCommand::Deny(denied.denial(now))));
+    }
+}
+
+impl Counts {
+    fn is_over(&self, now: Instant, limit: Limit) -> bool {
+        [&self.requests, &self.urgent, &self.malformed].into_iter().all(|window| window.is_over(now, limit))
+    }
+}
+
+/// What a sender has proven of its address.
+const fn proven(sender: Sender) -> DenyScope {
+    match sender.transport {
+        Transport::Udp => DenyScope::Udp,
+        Transport::Tcp | Transport::Tls => DenyScope::All,
     }
 }
 

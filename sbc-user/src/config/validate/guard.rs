@@ -21,6 +21,9 @@ pub(super) fn validate(section: &GuardSection, problems: &Problems) -> GuardPoli
         segments: section.segments.as_ref().map_or(default.segments, |at| at.value),
         total: limit(&section.ddos_threshold, &section.ddos_window_seconds, default.total),
         fragments: section.fragments.as_ref().map_or(default.fragments, |at| at.value),
+        malformed: section.malformed.as_ref().map_or(default.malformed, |at| at.value),
+        scanners: texts(&section.scanners, default.scanners),
+        emergency_numbers: texts(&section.emergency_numbers, default.emergency_numbers),
         retention: section.retention.as_ref().map_or(default.retention, |at| at.value.0),
         deny_max: size(&section.deny_max, default.deny_max),
         allow: list(&section.allow, allow_max, "allow_max", problems),
@@ -28,6 +31,10 @@ pub(super) fn validate(section: &GuardSection, problems: &Problems) -> GuardPoli
         block: list(&section.block, block_max, "block_max", problems),
         block_max,
     }
+}
+
+fn texts(entries: &Option<Vec<At<String>>>, default: Vec<String>) -> Vec<String> {
+    entries.as_ref().map_or(default, |entries| entries.iter().map(|at| at.value.clone()).collect())
 }
 
 fn limit(count: &Option<At<u32>>, seconds: &Option<At<u32>>, default: Limit) -> Limit {

@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
 
-use sbc_core::guard::{GuardCommand, Source};
+use sbc_core::guard::{Denial, GuardCommand, Source};
 use sbc_core::id::{CallId, OpId};
 use sbc_core::media::command::{MediaCommand, MediaDone, MediaError, MediaResult, StreamCounters};
 use sbc_core::media::plan::{MediaPlan, Placement, StreamPlan};
@@ -365,6 +365,10 @@ impl<K: Kernel, R: Dataplane> Dataplane for Choice<K, R> {
             kernel.guard(command);
         }
         self.relay.guard(command);
+    }
+
+    fn denied(&self) -> Vec<Denial> {
+        self.kernel.as_ref().map_or_else(Vec::new, Dataplane::denied)
     }
 
     fn denied_packets(&self, source: Source) -> u64 {

@@ -2,19 +2,21 @@
 //!
 //! A map that is full or refuses is told and left as it is: the lists hold in the engine as well.
 
-use std::collections::HashSet;
+use std::collections::{HashMap as Map, HashSet};
 use std::fmt::Display;
+use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError};
+use aya::{Ebpf, Pod};
 use nix::time::{ClockId, clock_gettime};
 use sbc_common::flow::TICK_NS;
 use sbc_common::guard as layout;
 use sbc_common::guard::{
-    DenyEntry, GuardConfig, MAPPED_PREFIX_BITS, MappedAddress, SipSocket, SourceKey, mapped,
+    DenyEntry, GuardConfig, MAPPED_PREFIX_BITS, MappedAddress, NO_REALM, REALM_BITS, RealmAddress, SipSocket,
+    SourceKey, mapped,
 };
 use sbc_common::{names, window};
 use sbc_core::config::Prefix;
@@ -23,6 +25,7 @@ use sbc_core::guard::{
     Denial, DenyReason, DenyScope, Exceeded, GuardCommand, GuardEvent, GuardPolicy, GuardSetup, Level, Limit,
     Source,
 };
+use sbc_core::id::RealmId;
 
 use super::error::StartError;
 use super::load::take;
@@ -30,15 +33,15 @@ use super::load::take;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-type Prefixes = LpmTrie<MapData, MappedAddress, u32>;
+type Prefixes<A> = LpmTrie<MapData, A, u32>;
 
 /// The maps.
 pub(crate) struct GuardMaps {
     config: Array<MapData, GuardConfig>,
     sockets: HashMap<MapData, SipSocket, u32>,
     deny: HashMap<MapData, SourceKey, DenyEntry>,
-    block: Prefixes,
-    trusted: Prefixes,
+    block: Prefixes<MappedAddress>,
+    trusted: Prefixes<RealmAddress>,
 }
 
 impl GuardMaps {
@@ -57,15 +60,30 @@ impl GuardMaps {
     pub(crate) fn apply(&mut self, command: &GuardCommand) {
         match command {
             GuardCommand::Configure(setup) => self.configure(setup),
-            GuardCommand::Trust(prefix) => add(&mut self.trusted, names::TRUSTED, prefix),
-            GuardCommand::Distrust(prefix) => remove(&mut self.trusted, names::TRUSTED, prefix),
-            GuardCommand::Block(prefix) => add(&mut self.block, names::BLOCK, prefix),
-            GuardCommand::Unblock(prefix) => remove(&mut self.block, names::BLOCK, prefix),
-            GuardCommand::Deny { source, scope, reason, lasts } => {
-                self.deny(Denial { source: *source, scope: *scope, reason: *reason, lasts: *lasts }, 0);
+            GuardCommand::Trust(realm, prefix) => {
+                told(names::TRUSTED, self.trusted.insert(&trusted_key(*realm, prefix), 0, 0));
             }
+            GuardCommand::Distrust(realm, prefix) => {
+                removed(names::TRUSTED, self.trusted.remove(&trusted_key(*realm, prefix)));
+            }
+            GuardCommand::Block(prefix) => told(names::BLOCK, self.block.insert(&blocked_key(prefix), 0, 0)),
+            GuardCommand::Unblock(prefix) => removed(names::BLOCK, self.block.remove(&blocked_key(prefix))),
+            GuardCommand::Deny(denial) => self.deny(denial),
             GuardCommand::Undeny(source) => removed(names::DENY, self.deny.remove(&key(*source))),
         }
+    }
+
+    /// What an earlier daemon left in the kernel and is not over. Entries of another version's reasons are none of ours.
+    pub(crate) fn denied(&self) -> Vec<Denial> {
+        let now = monotonic_ns();
+        self.deny.iter().flatten().filter_map(|(source, entry)| denial(source, &entry, now)).collect()
+    }
+
+    /// Counts on from where an entry that is there already has come.
+    fn deny(&mut self, denial: &Denial) {
+        let source = key(denial.source);
+        let hits = self.deny.get(&source, 0).map_or(0, |entry| entry.hits);
+        told(names::DENY, self.deny.insert(source, entry(denial, monotonic_ns(), hits), 0));
     }
 
     /// Packets dropped because a source is denied.
@@ -73,41 +91,33 @@ impl GuardMaps {
         self.deny.get(&key(source), 0).map_or(0, |entry| entry.hits)
     }
 
-    fn deny(&mut self, denial: Denial, hits: u64) {
-        let Denial { source, scope, reason, lasts } = denial;
-        let until_ns = lasts.map_or(0, |lasts| monotonic_ns().saturating_add(nanoseconds(lasts)));
-        let entry = DenyEntry { until_ns, hits, reason: reason_number(reason), scope: scope_number(scope) };
-        told(names::DENY, self.deny.insert(key(source), entry, 0));
-    }
-
     /// Trusted sources before limits, so that none of them is counted on the way.
     fn configure(&mut self, setup: &GuardSetup) {
-        replace(&mut self.block, names::BLOCK, &setup.policy.block);
-        replace(&mut self.trusted, names::TRUSTED, &setup.trusted);
-        // Who is still denied never ceases to be, and keeps what was counted.
+        replace(&mut self.block, names::BLOCK, setup.blocked.iter().map(blocked_key));
+        let trusted = setup.trusted.iter().map(|(realm, prefix)| trusted_key(*realm, prefix));
+        replace(&mut self.trusted, names::TRUSTED, trusted);
         let wanted: HashSet<SourceKey> = setup.denied.iter().map(|denial| key(denial.source)).collect();
         let held: Vec<SourceKey> = self.deny.keys().flatten().collect();
         for source in held.iter().filter(|source| !wanted.contains(source)) {
             removed(names::DENY, self.deny.remove(source));
         }
         for denial in &setup.denied {
-            self.deny(*denial, self.denied_packets(denial.source));
+            self.deny(denial);
         }
         told(names::GUARD, self.config.set(0, config(&setup.policy), 0));
-        let wanted: HashSet<SipSocket> =
-            setup.sockets.iter().flat_map(|(transport, address)| sockets(*transport, *address)).collect();
+        let wanted = sockets(&setup.sockets);
         let held: Vec<SipSocket> = self.sockets.keys().flatten().collect();
-        for socket in held.iter().filter(|socket| !wanted.contains(socket)) {
+        for socket in held.iter().filter(|socket| !wanted.contains_key(socket)) {
             removed(names::SIP_SOCKETS, self.sockets.remove(socket));
         }
-        for socket in wanted {
-            told(names::SIP_SOCKETS, self.sockets.insert(socket, 0, 0));
+        for (socket, realm) in wanted {
+            told(names::SIP_SOCKETS, self.sockets.insert(socket, realm, 0));
         }
     }
 }
 
 /// What an event of the kernel says.
-pub(crate) fn event(limit: layout::Exceeded, source: SourceKey) -> GuardEvent {
+pub(crate) fn event(limit: layout::Exceeded, key: SourceKey) -> GuardEvent {
     let limit = match limit {
         layout::Exceeded::Datagrams => Exceeded::Datagrams,
         layout::Exceeded::Connections => Exceeded::Connections,
@@ -115,13 +125,7 @@ pub(crate) fn event(limit: layout::Exceeded, source: SourceKey) -> GuardEvent {
         layout::Exceeded::Total => Exceeded::Total,
         layout::Exceeded::Fragments => Exceeded::Fragments,
     };
-    let [a, b, c, d, e, f, g, h] = source.address;
-    let address = if source.family == 4 {
-        IpAddr::from([a, b, c, d])
-    } else {
-        IpAddr::from([a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0])
-    };
-    GuardEvent::Exceeded { limit, source: Source::of(address) }
+    GuardEvent::Exceeded { limit, source: source(key) }
 }
 
 fn config(policy: &GuardPolicy) -> GuardConfig {
@@ -143,14 +147,23 @@ fn config(policy: &GuardPolicy) -> GuardConfig {
     }
 }
 
-/// A socket, and that its address has any.
-fn sockets(transport: Transport, address: SocketAddr) -> [SipSocket; 2] {
-    let protocol = match transport {
-        Transport::Udp => UDP,
-        Transport::Tcp | Transport::Tls => TCP,
-    };
-    let ip = mapped_address(address.ip());
-    [SipSocket::new(ip, address.port(), protocol), SipSocket::any_of(ip)]
+/// Sockets, and that their addresses have any, with their realms. An address that two realms share is nobody's by itself.
+fn sockets(bound: &[(RealmId, Transport, SocketAddr)]) -> Map<SipSocket, u32> {
+    let mut sockets = Map::new();
+    for (realm, transport, address) in bound {
+        let protocol = match transport {
+            Transport::Udp => UDP,
+            Transport::Tcp | Transport::Tls => TCP,
+        };
+        let (ip, realm) = (mapped_address(address.ip()), u32::from(realm.0));
+        for socket in [SipSocket::new(ip, address.port(), protocol), SipSocket::any_of(ip)] {
+            let its = sockets.entry(socket).or_insert(realm);
+            if *its != realm {
+                *its = NO_REALM;
+            }
+        }
+    }
+    sockets
 }
 
 fn mapped_address(address: IpAddr) -> MappedAddress {
@@ -170,14 +183,57 @@ fn key(source: Source) -> SourceKey {
     }
 }
 
-fn trie_key(prefix: &Prefix) -> Key<MappedAddress> {
+fn source(key: SourceKey) -> Source {
+    let [a, b, c, d, e, f, g, h] = key.address;
+    Source::of(if key.family == 4 {
+        IpAddr::from([a, b, c, d])
+    } else {
+        IpAddr::from([a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0])
+    })
+}
+
+fn blocked_key(prefix: &Prefix) -> Key<MappedAddress> {
     let before = if prefix.addr.is_ipv4() { MAPPED_PREFIX_BITS } else { 0 };
     Key::new(before + u32::from(prefix.len), mapped_address(prefix.addr))
+}
+
+fn trusted_key(realm: RealmId, prefix: &Prefix) -> Key<RealmAddress> {
+    let key = blocked_key(prefix);
+    Key::new(REALM_BITS + key.prefix_len(), RealmAddress::new(u32::from(realm.0), key.data()))
+}
+
+fn entry(denial: &Denial, now_ns: u64, hits: u64) -> DenyEntry {
+    let since = denial.since.duration_since(UNIX_EPOCH).unwrap_or_default();
+    DenyEntry {
+        until_ns: denial.lasts.map_or(0, |lasts| now_ns.saturating_add(nanoseconds(lasts))),
+        since_unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        hits,
+        reason: reason_number(denial.reason),
+        scope: scope_number(denial.scope),
+    }
+}
+
+fn denial(key: SourceKey, entry: &DenyEntry, now_ns: u64) -> Option<Denial> {
+    let lasts = match entry.until_ns {
+        0 => None,
+        until_ns => Some(Duration::from_nanos(until_ns.checked_sub(now_ns).filter(|left| *left > 0)?)),
+    };
+    let reason = match layout::DenyReason::from_number(entry.reason)? {
+        layout::DenyReason::Flood => DenyReason::Flood,
+        layout::DenyReason::Malformed => DenyReason::Malformed,
+        layout::DenyReason::Scanner => DenyReason::Scanner,
+        layout::DenyReason::BruteForce => return None,
+    };
+    let scope = if entry.scope == layout::SCOPE_UDP { DenyScope::Udp } else { DenyScope::All };
+    let since: SystemTime = UNIX_EPOCH.checked_add(Duration::from_millis(entry.since_unix_ms))?;
+    Some(Denial { source: source(key), scope, reason, since, lasts })
 }
 
 const fn reason_number(reason: DenyReason) -> u32 {
     match reason {
         DenyReason::Flood => layout::DenyReason::Flood as u32,
+        DenyReason::Malformed => layout::DenyReason::Malformed as u32,
+        DenyReason::Scanner => layout::DenyReason::Scanner as u32,
     }
 }
 
@@ -198,10 +254,9 @@ fn nanoseconds(duration: Duration) -> u64 {
 }
 
 /// Makes a list hold exactly these, adding before removing.
-fn replace(trie: &mut Prefixes, name: &str, prefixes: &[Prefix]) {
-    let wanted: HashSet<(u32, MappedAddress)> =
-        prefixes.iter().map(trie_key).map(|key| (key.prefix_len(), key.data())).collect();
-    let held: Vec<Key<MappedAddress>> = trie.keys().flatten().collect();
+fn replace<A: Pod + Eq + Hash>(trie: &mut Prefixes<A>, name: &str, keys: impl Iterator<Item = Key<A>>) {
+    let wanted: HashSet<(u32, A)> = keys.map(|key| (key.prefix_len(), key.data())).collect();
+    let held: Vec<Key<A>> = trie.keys().flatten().collect();
     for (bits, address) in &wanted {
         told(name, trie.insert(&Key::new(*bits, *address), 0, 0));
     }
@@ -210,14 +265,6 @@ fn replace(trie: &mut Prefixes, name: &str, prefixes: &[Prefix]) {
             removed(name, trie.remove(&key));
         }
     }
-}
-
-fn add(trie: &mut Prefixes, name: &str, prefix: &Prefix) {
-    told(name, trie.insert(&trie_key(prefix), 0, 0));
-}
-
-fn remove(trie: &mut Prefixes, name: &str, prefix: &Prefix) {
-    removed(name, trie.remove(&trie_key(prefix)));
 }
 
 fn told(name: &str, result: Result<(), impl Display>) {
@@ -259,10 +306,56 @@ mod tests {
                 GuardEvent::Exceeded { limit: Exceeded::Total, source }
             );
         }
-        let key = trie_key(&Prefix { addr: "192.0.2.0".parse().unwrap(), len: 24 });
-        assert_eq!((key.prefix_len(), key.data()), (120, mapped([192, 0, 2, 0])));
-        let [socket, any] = sockets(Transport::Tls, "[2001:db8::1]:5061".parse().unwrap());
-        assert_eq!((socket.port, socket.protocol), ([0x13, 0xc5], TCP));
-        assert_eq!((any.address[..4].to_vec(), any.port), (vec![0x20, 1, 0x0d, 0xb8], [0, 0]));
+        let prefix = Prefix { addr: "192.0.2.0".parse().unwrap(), len: 24 };
+        let (blocked, trusted) = (blocked_key(&prefix), trusted_key(RealmId(3), &prefix));
+        assert_eq!((blocked.prefix_len(), blocked.data()), (120, mapped([192, 0, 2, 0])));
+        let data = RealmAddress { realm: [0, 0, 0, 3], address: mapped([192, 0, 2, 0]) };
+        assert_eq!((trusted.prefix_len(), trusted.data()), (152, data));
+    }
+
+    #[test]
+    fn a_socket_tells_its_realm_and_an_address_that_two_share_none() {
+        let bound = |realm, transport, text: &str| (RealmId(realm), transport, text.parse().unwrap());
+        let sockets = sockets(&[
+            bound(0, Transport::Udp, "192.0.2.1:5060"),
+            bound(1, Transport::Tls, "192.0.2.1:5061"),
+            bound(1, Transport::Tls, "[2001:db8::1]:5061"),
+        ]);
+        let v4 = mapped([192, 0, 2, 1]);
+        let v6 = mapped_address("2001:db8::1".parse().unwrap());
+        for (socket, realm) in [
+            (SipSocket::new(v4, 5060, UDP), 0),
+            (SipSocket::new(v4, 5061, TCP), 1),
+            (SipSocket::any_of(v4), NO_REALM),
+            (SipSocket::new(v6, 5061, TCP), 1),
+            (SipSocket::any_of(v6), 1),
+        ] {
+            assert_eq!(sockets.get(&socket), Some(&realm), "{socket:?}");
+        }
+        assert_eq!(sockets.len(), 5);
+    }
+
+    /// What a daemon left is what the next one finds.
+    #[test]
+    fn a_denial_survives_in_the_kernel() {
+        let since = UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+        for (reason, scope, lasts) in [
+            (DenyReason::Flood, DenyScope::Udp, Some(Duration::from_secs(30))),
+            (DenyReason::Malformed, DenyScope::All, None),
+            (DenyReason::Scanner, DenyScope::All, Some(Duration::from_secs(604_800))),
+        ] {
+            for text in ["203.0.113.5", "2001:db8:1:2::9"] {
+                let before =
+                    Denial { source: Source::of(text.parse().unwrap()), scope, reason, since, lasts };
+                let kept = entry(&before, 5_000_000_000, 77);
+                assert_eq!((kept.hits, kept.since_unix_ms), (77, 1_700_000_000_123));
+                let ten_seconds = 10_000_000_000;
+                let after = denial(key(before.source), &kept, 5_000_000_000 + ten_seconds);
+                let left = lasts.map(|lasts| lasts - Duration::from_nanos(ten_seconds));
+                assert_eq!(after, Some(Denial { lasts: left, ..before }));
+                let over = denial(key(before.source), &kept, 1 << 60);
+                assert_eq!(over.is_none(), lasts.is_some());
+            }
+        }
     }
 }

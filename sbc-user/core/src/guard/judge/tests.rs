@@ -1,11 +1,14 @@
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::config::{MediaSourceRule, MediaTimeouts, NextHop, Trunk};
-use crate::guard::Limit;
-use crate::id::{ListenerId, RealmId};
+use crate::config::{Listener, MediaSourceRule, MediaTimeouts, NextHop, Trunk};
+use crate::guard::{Denial, Limit};
+use crate::id::ListenerId;
 
 const THRESHOLD: u32 = 10;
+/// The realm of the trunk, and another one.
+const OURS: RealmId = RealmId(0);
+const OTHER: RealmId = RealmId(1);
 
 fn prefix(text: &str) -> Prefix {
     let (addr, len) = text.split_once('/').unwrap();
@@ -16,9 +19,13 @@ fn guard_with(change: impl FnOnce(&mut GuardPolicy)) -> Guard {
     let limit = Limit { count: THRESHOLD, window: Duration::from_secs(2) };
     let mut policy = GuardPolicy { requests: limit, ..GuardPolicy::default() };
     change(&mut policy);
+    let listener = |realm, text: &str| {
+        let bind = text.parse().unwrap();
+        Listener { realm, transport: Transport::Udp, bind, advertised: bind }
+    };
     let trunk = Trunk {
         name: "carrier".into(),
-        realm: RealmId(0),
+        realm: OURS,
         sources: vec![prefix("192.0.2.0/24"), prefix("2001:db8:1:1::7/128")],
         next_hop: Some(NextHop { listener: ListenerId(0), remote: "198.51.100.7:5060".parse().unwrap() }),
         media_source: MediaSourceRule::Signalled,
@@ -27,7 +34,7 @@ fn guard_with(change: impl FnOnce(&mut GuardPolicy)) -> Guard {
         node: 0,
         epoch: 0,
         realms: Vec::new(),
-        listeners: Vec::new(),
+        listeners: vec![listener(OURS, "192.0.2.1:5060"), listener(OTHER, "10.0.0.1:5060")],
         trunks: vec![trunk],
         routes: Vec::new(),
         max_calls: 1,
@@ -47,18 +54,33 @@ fn at(seconds: u64) -> Now {
     Now { mono: *START.get_or_init(Instant::now) + passed, wall: SystemTime::UNIX_EPOCH + passed }
 }
 
+fn sender(realm: RealmId, from: &str, transport: Transport) -> Sender {
+    Sender { realm, address: address(from), transport }
+}
+
 /// How many of so many messages are heard, and what the dataplane is told.
 fn send(guard: &mut Guard, now: Now, from: &str, over: Transport, sent: u32) -> (u32, Vec<GuardCommand>) {
-    let mut commands = Vec::new();
-    let heard = (0..sent)
-        .filter(|_| guard.on_message(now, address(from), over, &mut commands) == Verdict::Admit)
-        .count();
+    send_on(OURS, false, guard, now, from, over, sent)
+}
+
+fn send_on(
+    realm: RealmId,
+    urgent: bool,
+    guard: &mut Guard,
+    now: Now,
+    from: &str,
+    over: Transport,
+    sent: u32,
+) -> (u32, Vec<GuardCommand>) {
+    let (sender, mut commands) = (sender(realm, from, over), Vec::new());
+    let heard =
+        (0..sent).filter(|_| guard.on_message(now, sender, urgent, &mut commands) == Verdict::Admit).count();
     (u32::try_from(heard).unwrap(), commands)
 }
 
-fn denial(source: &str, scope: DenyScope) -> GuardCommand {
+fn denial(now: Now, source: &str, scope: DenyScope, reason: DenyReason) -> GuardCommand {
     let (source, lasts) = (Source::of(address(source)), Some(Duration::from_secs(3600)));
-    GuardCommand::Deny { source, scope, reason: DenyReason::Flood, lasts }
+    GuardCommand::Deny(Denial { source, scope, reason, since: now.wall, lasts })
 }
 
 /// C-7: the threshold passes, one more is listed and unanswered, other sources are not affected.
@@ -69,7 +91,7 @@ fn one_request_too_many_denies_its_source() {
     {
         let mut guard = guard_with(|_| ());
         assert_eq!(send(&mut guard, at(0), "203.0.113.5", over, THRESHOLD), (THRESHOLD, vec![]));
-        let denied = (0, vec![denial("203.0.113.5", scope)]);
+        let denied = (0, vec![denial(at(1), "203.0.113.5", scope, DenyReason::Flood)]);
         assert_eq!(send(&mut guard, at(1), "203.0.113.5", over, 50), denied);
         assert_eq!(guard.denied().len(), 1);
         assert_eq!(send(&mut guard, at(1), "203.0.113.6", over, 1).0, 1);
@@ -88,7 +110,7 @@ fn datagrams_prove_nothing_about_connections() {
     let mut guard = guard_with(|_| ());
     send(&mut guard, at(0), "203.0.113.5", Transport::Udp, 100);
     assert_eq!(send(&mut guard, at(0), "203.0.113.5", Transport::Tls, 5), (5, vec![]));
-    assert_eq!(guard.admits(address("203.0.113.5"), Transport::Udp), Verdict::Denied);
+    assert_eq!(guard.admits(sender(OURS, "203.0.113.5", Transport::Udp)), Verdict::Denied);
 }
 
 /// A forged source must not be able to ban a carrier.
@@ -110,7 +132,7 @@ fn a_configured_peer_is_never_denied() {
 fn what_the_kernel_noticed_denies_only_where_it_proves_something() {
     let source = Source::of(address("203.0.113.5"));
     for (limit, expected) in [
-        (Exceeded::Datagrams, vec![denial("203.0.113.5", DenyScope::Udp)]),
+        (Exceeded::Datagrams, vec![denial(at(0), "203.0.113.5", DenyScope::Udp, DenyReason::Flood)]),
         (Exceeded::Connections, vec![]),
         (Exceeded::Segments, vec![]),
         (Exceeded::Total, vec![]),
@@ -139,12 +161,12 @@ fn the_levels_do_what_they_say() {
 #[test]
 fn the_block_list_goes_before_everything() {
     let mut guard = guard_with(|policy| policy.block = vec![prefix("192.0.2.8/32")]);
-    assert_eq!(guard.admits(address("192.0.2.8"), Transport::Udp), Verdict::Blocked);
-    assert_eq!(guard.admits(address("::ffff:192.0.2.8"), Transport::Tls), Verdict::Blocked);
-    assert_eq!(guard.admits(address("192.0.2.9"), Transport::Udp), Verdict::Admit);
+    assert_eq!(guard.admits(sender(OURS, "192.0.2.8", Transport::Udp)), Verdict::Blocked);
+    assert_eq!(guard.admits(sender(OURS, "::ffff:192.0.2.8", Transport::Tls)), Verdict::Blocked);
+    assert_eq!(guard.admits(sender(OURS, "192.0.2.9", Transport::Udp)), Verdict::Admit);
     let removed = guard.remove(ListKind::Block, prefix("192.0.2.8/32"));
-    assert_eq!(removed, Ok(Some(GuardCommand::Unblock(prefix("192.0.2.8/32")))));
-    assert_eq!(guard.admits(address("192.0.2.8"), Transport::Udp), Verdict::Admit);
+    assert_eq!(removed, Ok(vec![GuardCommand::Unblock(prefix("192.0.2.8/32"))]));
+    assert_eq!(guard.admits(sender(OURS, "192.0.2.8", Transport::Udp)), Verdict::Admit);
 }
 
 /// C-7: delete one, repeat it, clear all.
@@ -161,12 +183,103 @@ fn a_denial_is_removed_once() {
 }
 
 #[test]
-fn a_peer_that_leaves_the_allow_list_stays_trusted() {
-    let mut guard =
-        guard_with(|policy| policy.allow = vec![prefix("192.0.2.0/24"), prefix("203.0.113.0/24")]);
-    assert_eq!(guard.remove(ListKind::Allow, prefix("192.0.2.0/24")), Ok(None));
-    let removed = guard.remove(ListKind::Allow, prefix("203.0.113.0/24"));
-    assert_eq!(removed, Ok(Some(GuardCommand::Distrust(prefix("203.0.113.0/24")))));
-    let GuardCommand::Configure(setup) = guard.setup(at(0)) else { panic!("no set-up") };
-    assert_eq!(setup.trusted.len(), 3, "{:?}", setup.trusted);
+fn a_peer_that_leaves_the_allow_list_stays_trusted_on_its_realm() {
+    let (peers, others) = (prefix("192.0.2.0/24"), prefix("203.0.113.0/24"));
+    let mut guard = guard_with(|policy| policy.allow = vec![peers, others]);
+    let setup = |guard: &Guard| {
+        let GuardCommand::Configure(setup) = guard.setup(at(0)) else { panic!("no set-up") };
+        setup.trusted
+    };
+    assert_eq!(setup(&guard).len(), 3 + 3, "the peers on their realm, the list on both: {:?}", setup(&guard));
+    assert_eq!(guard.remove(ListKind::Allow, peers), Ok(vec![GuardCommand::Distrust(OTHER, peers)]));
+    let removed = guard.remove(ListKind::Allow, others);
+    let expected = [OURS, OTHER].map(|realm| GuardCommand::Distrust(realm, others)).to_vec();
+    assert_eq!(removed, Ok(expected));
+    assert_eq!(setup(&guard).len(), 3);
+    let added = guard.add(ListKind::Allow, others).unwrap();
+    assert_eq!(added, [OURS, OTHER].map(|realm| GuardCommand::Trust(realm, others)));
+}
+
+/// An address of one network proves nothing on another: there it is held to the limits, and still never denied.
+#[test]
+fn a_peer_is_trusted_on_its_own_realm_only() {
+    let mut guard = guard_with(|_| ());
+    let forged = send_on(OTHER, false, &mut guard, at(0), "192.0.2.9", Transport::Udp, 1000);
+    assert_eq!(forged, (THRESHOLD, vec![]));
+    assert_eq!(send(&mut guard, at(0), "192.0.2.9", Transport::Udp, 1000), (1000, vec![]));
+    let mut guard = guard_with(|policy| policy.level = Level::AllowListOnly);
+    assert_eq!(guard.admits(sender(OTHER, "192.0.2.9", Transport::Tls)), Verdict::NotAllowed);
+    assert_eq!(guard.admits(sender(OURS, "192.0.2.9", Transport::Tls)), Verdict::Admit);
+    // What an operator allows he allows everywhere.
+    guard.add(ListKind::Allow, prefix("192.0.2.9/32")).unwrap();
+    assert_eq!(guard.admits(sender(OTHER, "192.0.2.9", Transport::Tls)), Verdict::Admit);
+}
+
+#[test]
+fn who_became_a_peer_is_not_denied_any_more() {
+    let mut guard = guard_with(|policy| policy.allow = vec![prefix("203.0.113.7/32")]);
+    let denial = |source: &str, reason| {
+        let (source, since) = (Source::of(address(source)), at(0).wall);
+        Denied { source, scope: DenyScope::All, reason, since, until: None }
+    };
+    guard.restore(
+        at(1),
+        &[
+            denial("203.0.113.5", DenyReason::Flood),
+            denial("203.0.113.7", DenyReason::Flood),
+            denial("203.0.113.7", DenyReason::Malformed),
+            denial("192.0.2.9", DenyReason::Scanner),
+        ],
+        &[],
+    );
+    let denied: Vec<_> = guard.denied().iter().map(|denied| (denied.source, denied.reason)).collect();
+    let expected = [("203.0.113.5", DenyReason::Flood), ("203.0.113.7", DenyReason::Malformed)];
+    assert_eq!(denied, expected.map(|(source, reason)| (Source::of(address(source)), reason)));
+    let GuardCommand::Configure(setup) = guard.setup(at(1)) else { panic!("no set-up") };
+    assert_eq!(setup.denied.len(), 2);
+}
+
+/// Whom the dataplane is told to deny for so many pieces of evidence.
+fn accuse(guard: &mut Guard, from: &str, over: Transport, what: Evidence, times: u32) -> Vec<GuardCommand> {
+    let mut commands = Vec::new();
+    for _ in 0..times {
+        guard.on_evidence(at(0), sender(OURS, from, over), what, &mut commands);
+    }
+    commands
+}
+
+/// C-9, C-11: the check for malicious messages spares nobody but the configured peers, at no level.
+#[test]
+fn a_scanner_is_denied_at_once_and_who_sends_rubbish_after_a_few() {
+    for level in [Level::None, Level::AutoProtection, Level::AllowListOnly] {
+        for (over, scope) in [(Transport::Udp, DenyScope::Udp), (Transport::Tls, DenyScope::All)] {
+            let mut guard = guard_with(|policy| {
+                (policy.level, policy.allow) = (level, vec![prefix("203.0.113.7/32")]);
+            });
+            let few = guard.policy.malformed;
+            for listed in ["203.0.113.5", "203.0.113.7"] {
+                assert_eq!(accuse(&mut guard, listed, over, Evidence::Malformed, few), []);
+                let denied = denial(at(0), listed, scope, DenyReason::Malformed);
+                assert_eq!(accuse(&mut guard, listed, over, Evidence::Malformed, few), [denied], "{level:?}");
+            }
+            let denied = denial(at(0), "203.0.113.6", scope, DenyReason::Scanner);
+            assert_eq!(accuse(&mut guard, "203.0.113.6", over, Evidence::Scanner, 1), [denied]);
+            assert_eq!(guard.admits(sender(OURS, "203.0.113.6", over)), Verdict::Denied);
+            for what in [Evidence::Malformed, Evidence::Scanner] {
+                assert_eq!(accuse(&mut guard, "192.0.2.9", over, what, 1000), []);
+            }
+        }
+    }
+}
+
+/// Who calls for help is not counted, but not without an end either.
+#[test]
+fn calls_for_help_do_not_count() {
+    let mut guard = guard_with(|_| ());
+    let help =
+        |guard: &mut Guard, sent| send_on(OURS, true, guard, at(0), "203.0.113.5", Transport::Udp, sent);
+    assert_eq!(help(&mut guard, MAX_URGENT), (MAX_URGENT, vec![]));
+    assert_eq!(send(&mut guard, at(0), "203.0.113.5", Transport::Udp, THRESHOLD), (THRESHOLD, vec![]));
+    let denied = denial(at(0), "203.0.113.5", DenyScope::Udp, DenyReason::Flood);
+    assert_eq!(help(&mut guard, 100), (0, vec![denied]));
 }
