@@ -4,6 +4,7 @@
 mod calls;
 pub mod check;
 mod doctor;
+mod firewall;
 mod guard;
 mod status;
 
@@ -31,6 +32,7 @@ use crate::config::{DEFAULT_PATH, DEFAULT_SOCKET};
   sbcctl deny list                 who was shut out, why, until when
   sbcctl allow add 203.0.113.0/24  a source that no limit shall hold
   sbcctl check /etc/sbc/sbc.toml   before a restart: every error with its line
+  sbcctl firewall /etc/sbc/sbc.toml  what a firewall in front must let through
   sbcctl doctor                    what on this host breaks or slows XDP, and the command that mends it
 
 Exit codes: 0 passed, 1 failed (also: the daemon cannot be reached), 2 wrong usage."
@@ -57,6 +59,15 @@ enum Command {
         /// The configuration is for another host: do not compare its addresses with this one's.
         #[arg(long)]
         elsewhere: bool,
+    },
+    /// Show what a firewall in front of the host must let through for a configuration.
+    ///
+    /// Needs no running daemon. Addresses are those that the other side sees: where a static NAT maps ours, the
+    /// advertised ones. Answers go back the way that the packets came.
+    Firewall {
+        /// The configuration file.
+        #[arg(default_value = DEFAULT_PATH)]
+        file: PathBuf,
     },
     /// Look at this host for what breaks or slows XDP, and say how to mend it; changes nothing.
     ///
@@ -110,6 +121,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     let done = match &arguments.command {
         Command::Check { file, elsewhere } => check::run(file, *elsewhere, arguments.json),
         Command::Doctor { config, all } => Ok(doctor::run(config, *all, arguments.json)),
+        Command::Firewall { file } => firewall::run(file, arguments.json),
         Command::Status => status::run(&arguments.socket, arguments.json),
         Command::Deny { action } => guard::deny(&arguments.socket, action, arguments.json),
         Command::Allow { action } => guard::allow(&arguments.socket, action, arguments.json),

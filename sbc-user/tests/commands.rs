@@ -115,3 +115,30 @@ fn a_daemon_that_is_not_there_is_a_failure_and_a_wrong_command_is_usage() {
     assert_eq!(sbcctl(&[]).status.code(), Some(2));
     assert_eq!(sbcd(&["--configuration"]).status.code(), Some(2));
 }
+
+#[test]
+fn firewall_says_what_must_come_through() {
+    let matrix = object(&sbcctl(&["firewall", EXAMPLE, "--json"]));
+    let rules: Vec<String> = matrix["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| {
+            ["realm", "direction", "protocol", "from", "from_ports", "to", "to_ports"]
+                .map(|field| rule[field].as_str().unwrap())
+                .join(" ")
+        })
+        .collect();
+    for rule in [
+        "public in udp 192.0.2.0/24 any 198.51.100.10 5060",
+        "public in udp any any 198.51.100.10 20000-27999",
+        "public out udp 198.51.100.10 20000-27999 any any",
+        "private out udp 10.0.0.5 5060 10.0.0.20 5060",
+    ] {
+        assert!(rules.iter().any(|said| said == rule), "{rule} in\n{}", rules.join("\n"));
+    }
+    let shown = stdout(&sbcctl(&["firewall", EXAMPLE]));
+    assert!(shown.contains("RTP and RTCP") && shown.contains("SIP over udp"), "{shown}");
+    let (_scratch, broken) = Scratch::new("firewall", "nonsense = 1\n");
+    assert_eq!(sbcctl(&["firewall", &broken]).status.code(), Some(1));
+}
