@@ -21,6 +21,7 @@ pub mod state;
 mod teardown;
 mod update;
 pub mod update_queue;
+mod watch;
 
 use std::time::SystemTime;
 
@@ -32,11 +33,11 @@ use crate::call::event::{Ask, LegEvent};
 use crate::call::gate::Gate;
 use crate::call::leg::{Acknowledged, Leg};
 use crate::call::media::CallMedia;
-use crate::call::silence::Silence;
 use crate::call::state::Phase;
 use crate::call::teardown::{Ending, Removal};
 use crate::call::update::Exchange;
 use crate::call::update_queue::UpdateQueue;
+use crate::call::watch::Watch;
 use crate::command::{CallState, CallView};
 use crate::flow::Flow;
 use crate::id::{CallId, ConnId, TrunkId};
@@ -89,7 +90,7 @@ pub struct Call {
     began: SystemTime,
     ringing: Option<SystemTime>,
     answered: Option<SystemTime>,
-    silence: Option<Silence>,
+    watch: Option<Watch>,
     ending: Option<Ending>,
     removal: Removal,
 }
@@ -261,7 +262,8 @@ impl Call {
                     self.on_leg(cx, side, event);
                 }
             }
-            CallTimer::Silence => self.observe(cx),
+            CallTimer::Look => self.look(cx),
+            CallTimer::CloseWindows => self.close_windows(cx),
             CallTimer::Teardown => self.give_up_teardown(cx),
         }
     }

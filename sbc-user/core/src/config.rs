@@ -3,7 +3,7 @@
 //! The shell reads and validates the file and builds this; the engine trusts it. Indices are positions: `RealmId(i)`
 //! is `realms[i]`, `TrunkId(i)` is `trunks[i]`, `ListenerId(i)` is `listeners[i]`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -65,8 +65,12 @@ pub struct MediaRealm {
     pub ports: RangeInclusive<u16>,
     /// How long a freed port rests before it is given to another call.
     pub quarantine: Duration,
-    /// DSCP of media that leaves on this realm, 0 to 63 (R-QOS-1).
-    pub dscp: u8,
+    /// DSCP of audio that leaves on this realm, 0 to 63 (R-QOS-1).
+    pub dscp_audio: u8,
+    /// The same of video.
+    pub dscp_video: u8,
+    /// How many times more packets a stream may carry than its codecs call for; 0: no limit.
+    pub rate_factor: u32,
 }
 
 /// A SIP socket of ours.
@@ -93,18 +97,74 @@ pub struct Trunk {
     pub sources: Vec<Prefix>,
     /// Where requests to this trunk are sent. `None`: it only calls in.
     pub next_hop: Option<NextHop>,
-    /// Whose media this trunk's legs accept.
-    pub media_source: MediaSourceRule,
+    /// How media is exchanged with it.
+    pub media: TrunkMedia,
 }
 
-/// Which sources of media a trunk's legs accept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How media is exchanged with a trunk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrunkMedia {
+    /// Whose media its legs accept.
+    pub source: MediaSourceRule,
+    /// When a source may be learned, where one is.
+    pub learning: Learning,
+    /// Whether RTP and RTCP may share a port with it.
+    pub rtcp_mux: RtcpMux,
+}
+
+/// Whether RTP and RTCP share a port on a trunk's legs (RFC 5761). Each leg agrees on that for itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RtcpMux {
+    /// Never. A stream that cannot do without is refused (RFC 8858).
+    Off,
+    /// If the peer offers it.
+    #[default]
+    Accept,
+    /// We offer it as well.
+    Offer,
+}
+
+/// Which sources of media a trunk's legs accept. Where they are learned, the first valid packet of a source that may
+/// claim a port decides (RFC 7362). Encrypted media is always held to what was signalled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MediaSourceRule {
     /// Exactly the address and port of its SDP. Before its SDP is known (early media before an answer) nothing is
     /// accepted but packets from the address to which we signal.
+    #[default]
     Signalled,
-    /// The first valid packet from the address its signalling comes from decides (peer behind NAT).
-    LearnFromSignallingAddress,
+    /// Learned, from the address that its signalling comes from (a peer behind NAT).
+    Address,
+    /// Learned, from the /24 (IPv6: /64) of the address that its signalling comes from.
+    Subnet,
+    /// Learned, from the /24 (IPv6: /64) of the address in its SDP; before its SDP is known, of its signalling (a
+    /// carrier whose media gateways stand in for each other).
+    SdpSubnet,
+    /// Learned, from anywhere.
+    Any,
+}
+
+/// When the source of a side's media may be learned. Counted by the engine, not by the dataplane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Learning {
+    /// For how long after the answer, or after the change that made the side describe another place.
+    pub window: Duration,
+    /// After how long a silence of the side it may be learned anew. `None`: never.
+    pub relatch: Option<Duration>,
+}
+
+impl Learning {
+    /// Covers a 2xx that is lost four times in a row (RFC 3261 s.13.3.1.4 repeats it after 0.5, 1.5, 3.5 and 7.5 s): a
+    /// caller that does not know that it was answered does not send.
+    pub const WINDOW: Duration = Duration::from_secs(10);
+    /// Longer than two RTCP intervals can be (RFC 3550 s.6.2: at most 6.2 s each with the usual 5), so that a side
+    /// that suppresses silence is never taken for one that has gone.
+    pub const RELATCH: Duration = Duration::from_secs(15);
+}
+
+impl Default for Learning {
+    fn default() -> Self {
+        Self { window: Self::WINDOW, relatch: Some(Self::RELATCH) }
+    }
 }
 
 /// Where requests to a trunk go.
@@ -140,6 +200,29 @@ impl Prefix {
     pub const fn host(addr: IpAddr) -> Self {
         let len = if addr.is_ipv4() { 32 } else { 128 };
         Self { addr, len }
+    }
+
+    /// The subnet around an address that counts as one place: /24, of IPv6 /64.
+    #[must_use]
+    pub const fn subnet_of(addr: IpAddr) -> Self {
+        match addr {
+            IpAddr::V4(addr) => {
+                Self { addr: IpAddr::V4(Ipv4Addr::from_bits(addr.to_bits() & (u32::MAX << 8))), len: 24 }
+            }
+            IpAddr::V6(addr) => {
+                Self { addr: IpAddr::V6(Ipv6Addr::from_bits(addr.to_bits() & (u128::MAX << 64))), len: 64 }
+            }
+        }
+    }
+
+    /// Every address of the family of `addr`.
+    #[must_use]
+    pub const fn any_like(addr: IpAddr) -> Self {
+        let addr = match addr {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        Self { addr, len: 0 }
     }
 
     /// Whether `addr` lies inside. Families never match each other.

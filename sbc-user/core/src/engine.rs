@@ -135,10 +135,7 @@ impl<R: Rng> Engine<R> {
                 self.txns.send_failed(now.mono, op);
             }
             Input::MediaDone { op, result } => self.on_media_done(now, op, &result),
-            Input::Media(MediaEvent::Latched { call, mline, source, .. }) => {
-                tracing::trace!(%call, mline, %source, "media source learned");
-            }
-            Input::Media(MediaEvent::Report { .. }) => {}
+            Input::Media(event) => self.on_media_event(now, &event),
             Input::Guard(event) => self.on_guard_event(now, event),
             Input::Restored(restored) => self.on_restored(now, *restored),
             Input::Command { op, command } => self.on_command(now, op, &command),
@@ -338,6 +335,10 @@ impl<R: Rng> Engine<R> {
         }
     }
 
+    fn on_media_event(&mut self, now: Now, event: &MediaEvent) {
+        self.with_call(now, event.call(), |call, _| call.on_media_event(event));
+    }
+
     fn on_timeout(&mut self, now: Now) {
         self.end_denials(now);
         self.txns.timeout(now.mono);
@@ -495,8 +496,8 @@ impl<R: Rng> Engine<R> {
 
     fn peer_of(&self, flow: Flow) -> Option<Peer> {
         let trunk = self.trunk_of(flow)?;
-        let rule = self.config.trunks.get(usize::from(trunk.0))?.media_source;
-        Some(Peer { trunk, behind_nat: rule == MediaSourceRule::LearnFromSignallingAddress })
+        let rule = self.config.trunks.get(usize::from(trunk.0))?.media.source;
+        Some(Peer { trunk, behind_nat: rule != MediaSourceRule::Signalled })
     }
 
     fn trunk_of(&self, flow: Flow) -> Option<TrunkId> {

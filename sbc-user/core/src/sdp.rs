@@ -5,6 +5,7 @@
 
 pub mod anchor;
 mod crypto;
+pub mod formats;
 mod model;
 pub mod offer_answer;
 pub mod origin;

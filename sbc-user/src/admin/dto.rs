@@ -227,8 +227,16 @@ pub struct MediaSide {
     pub local: SocketAddr,
     /// Where the peer said that it receives RTP.
     pub peer: Option<SocketAddr>,
-    /// From where packets are accepted: `signalled`, or `learned from ADDRESS`.
+    /// From where packets are accepted: `signalled`, `learned from PREFIX` or `learned from anywhere`.
     pub source: String,
+    /// Whether somebody may claim its ports at present; none where nothing is learned.
+    pub learning: Option<bool>,
+    /// Whether RTP and RTCP share the port.
+    pub rtcp_mux: bool,
+    /// Packets in a second of which more are dropped; none: no limit.
+    pub packets_per_second: Option<u32>,
+    /// DSCP of what is sent to it.
+    pub dscp: u8,
 }
 
 /// Packets of a stream in one direction, counted where they are forwarded.
@@ -302,6 +310,11 @@ impl Leg {
     }
 }
 
+fn prefix(prefix: &sbc_core::config::Prefix) -> String {
+    let whole = if prefix.addr.is_ipv4() { 32 } else { 128 };
+    if prefix.len == whole { prefix.addr.to_string() } else { format!("{}/{}", prefix.addr, prefix.len) }
+}
+
 fn path(placement: Placement) -> String {
     match placement {
         Placement::Kernel => "kernel",
@@ -331,8 +344,16 @@ impl MediaSide {
             peer: side.peer.map(|peer| peer.rtp),
             source: match side.source {
                 SourcePolicy::Signalled => "signalled".to_owned(),
-                SourcePolicy::Learn { allowed, .. } => format!("learned from {}", allowed.addr),
+                SourcePolicy::Learn { allowed, .. } if allowed.len == 0 => "learned from anywhere".to_owned(),
+                SourcePolicy::Learn { allowed, .. } => format!("learned from {}", prefix(&allowed)),
             },
+            learning: match side.source {
+                SourcePolicy::Signalled => None,
+                SourcePolicy::Learn { window, .. } => Some(window.open),
+            },
+            rtcp_mux: side.rtcp_mux,
+            packets_per_second: Some(side.pace.packets_per_second).filter(|limit| *limit > 0),
+            dscp: side.dscp,
         }
     }
 }
@@ -484,15 +505,7 @@ impl Prefixes {
     /// Of what the event loop answered.
     #[must_use]
     pub fn new(prefixes: &[sbc_core::config::Prefix]) -> Self {
-        let one = |prefix: &sbc_core::config::Prefix| {
-            let whole = if prefix.addr.is_ipv4() { 32 } else { 128 };
-            if prefix.len == whole {
-                prefix.addr.to_string()
-            } else {
-                format!("{}/{}", prefix.addr, prefix.len)
-            }
-        };
-        Self { schema: SCHEMA, prefixes: prefixes.iter().map(one).collect() }
+        Self { schema: SCHEMA, prefixes: prefixes.iter().map(prefix).collect() }
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use sbc_core::config::{MediaSourceRule, Prefix};
+use sbc_core::config::{MediaSourceRule, Prefix, RtcpMux};
 use sbc_core::flow::Transport;
 use sbc_core::guard::Level;
 
@@ -87,6 +87,8 @@ pub(super) struct RealmSection {
     pub(super) key: Option<At<PathBuf>>,
     pub(super) tls_ca: Option<At<PathBuf>>,
     pub(super) media: MediaSection,
+    /// For every trunk of the realm that does not say otherwise.
+    pub(super) rules: RulesSection,
     /// The preset's own trunk; a `[[realm]]` has none.
     pub(super) peer: PeerSection,
 }
@@ -104,7 +106,9 @@ pub(super) struct MediaSection {
     pub(super) bind: Option<At<IpAddr>>,
     pub(super) advertised: Option<At<IpAddr>>,
     pub(super) ports: Option<At<RangeInclusive<u16>>>,
-    pub(super) dscp: Option<At<u32>>,
+    pub(super) dscp_audio: Option<At<u32>>,
+    pub(super) dscp_video: Option<At<u32>>,
+    pub(super) rate_factor: Option<At<u32>>,
     pub(super) quarantine_seconds: Option<At<u32>>,
 }
 
@@ -113,9 +117,17 @@ pub(super) struct MediaSection {
 pub(super) struct PeerSection {
     pub(super) sources: Option<Vec<At<Prefix>>>,
     pub(super) next_hop: Option<At<NextHopText>>,
-    pub(super) media_source: Option<At<MediaSourceRule>>,
     pub(super) tls_name: Option<At<String>>,
     pub(super) tls_verify: Option<At<bool>>,
+}
+
+/// How media is exchanged with trunks: in a realm, and in a `[[trunk]]`, which goes before its realm.
+#[derive(Debug, Default)]
+pub(super) struct RulesSection {
+    pub(super) media_source: Option<At<MediaSourceRule>>,
+    pub(super) latch_seconds: Option<At<u32>>,
+    pub(super) relatch_seconds: Option<At<u32>>,
+    pub(super) rtcp_mux: Option<At<RtcpMux>>,
 }
 
 /// `[[trunk]]`.
@@ -124,6 +136,7 @@ pub(super) struct TrunkSection {
     pub(super) here: At<()>,
     pub(super) name: Option<At<String>>,
     pub(super) realm: Option<At<String>>,
+    pub(super) rules: RulesSection,
     pub(super) peer: PeerSection,
 }
 
@@ -264,6 +277,7 @@ impl RealmSection {
             key: table.parsed("key", values::PATH, values::path),
             tls_ca: table.parsed("tls_ca", values::PATH, values::path),
             media: table.table("media").map(MediaSection::read).unwrap_or_default(),
+            rules: RulesSection::read(&mut table),
             peer,
             here,
         };
@@ -278,7 +292,9 @@ impl MediaSection {
             bind: table.parsed("bind", values::ADDRESS, values::address),
             advertised: table.parsed("advertised", values::ADDRESS, values::address),
             ports: table.parsed("ports", values::PORT_RANGE, values::port_range),
-            dscp: table.integer("dscp", 0..=63),
+            dscp_audio: table.integer("dscp_audio", 0..=63),
+            dscp_video: table.integer("dscp_video", 0..=63),
+            rate_factor: table.integer("rate_factor", 0..=100),
             quarantine_seconds: table.integer("quarantine_seconds", 0..=3600),
         };
         table.finish();
@@ -291,7 +307,6 @@ impl PeerSection {
         Self {
             sources: table.list(sources, values::PREFIX, values::prefix),
             next_hop: table.parsed(next_hop, values::NEXT_HOP, values::next_hop),
-            media_source: table.parsed("media_source", values::MEDIA_SOURCE, values::media_source),
             tls_name: table.parsed("tls_name", "the name in the peer's certificate", |text| {
                 rustls::pki_types::ServerName::try_from(text).map(|_| text.to_owned()).map_err(|_| Refusal {
                     message: format!("\"{text}\" is not a DNS name or address"),
@@ -303,11 +318,23 @@ impl PeerSection {
     }
 }
 
+impl RulesSection {
+    fn read(table: &mut TableReader<'_, '_>) -> Self {
+        Self {
+            media_source: table.parsed("media_source", values::MEDIA_SOURCE, values::media_source),
+            latch_seconds: table.integer("latch_seconds", 1..=300),
+            relatch_seconds: table.integer("relatch_seconds", 0..=3600),
+            rtcp_mux: table.parsed("rtcp_mux", values::RTCP_MUX, values::rtcp_mux),
+        }
+    }
+}
+
 impl TrunkSection {
     fn read(mut table: TableReader<'_, '_>, problems: &Problems) -> Self {
         let section = Self {
             name: required(&mut table, "name", values::NAME, values::name, problems),
             realm: required(&mut table, "realm", "the name of a realm", values::name, problems),
+            rules: RulesSection::read(&mut table),
             peer: PeerSection::read(&mut table, "sources", "next_hop"),
             here: table.here(),
         };

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use sbc_core::config::{MediaSourceRule, NextHop, Prefix, Route};
+use sbc_core::config::{MediaSourceRule, NextHop, Prefix, Route, RtcpMux};
 use sbc_core::flow::Transport;
 use sbc_core::guard::{GuardPolicy, Level, Limit};
 use sbc_core::id::{ListenerId, RealmId, TrunkId};
@@ -104,7 +104,12 @@ fn the_shortest_configuration_is_a_whole_one() {
     assert_eq!(config.daemon.record, RecordTo::File("/var/lib/sbc/calls.jsonl".into()));
     let names: Vec<&str> = engine.realms.iter().map(|realm| realm.name.as_str()).collect();
     assert_eq!(names, ["public", "private"]);
-    assert!(engine.realms.iter().all(|realm| realm.hide_topology && realm.media.dscp == 46));
+    assert!(
+        engine
+            .realms
+            .iter()
+            .all(|realm| realm.hide_topology && (realm.media.dscp_audio, realm.media.dscp_video) == (46, 46))
+    );
     assert!(engine.realms.iter().all(|realm| realm.media.ports == (20_000..=27_999)));
     let sockets: Vec<_> =
         engine.listeners.iter().map(|listener| (listener.transport, listener.bind.to_string())).collect();
@@ -168,12 +173,52 @@ fn realms_on_one_address_share_the_default_media_ports() {
 
 #[test]
 fn the_advertised_address_is_signalled_and_offered_for_media() {
-    let config = valid(&with("peers", "advertised = \"203.0.113.5\"\nmedia_source = \"learn\"\npeers"));
+    let config = valid(&with("peers", "advertised = \"203.0.113.5\"\nmedia_source = \"address\"\npeers"));
     assert_eq!(config.engine.listeners[0].bind.to_string(), "198.51.100.10:5060");
     assert_eq!(config.engine.listeners[0].advertised.to_string(), "203.0.113.5:5060");
     assert_eq!(config.engine.realms[0].media.advertised, IpAddr::from([203, 0, 113, 5]));
-    assert_eq!(config.engine.trunks[0].media_source, MediaSourceRule::LearnFromSignallingAddress);
+    assert_eq!(config.engine.trunks[0].media.source, MediaSourceRule::Address);
     assert_eq!(config.engine.listeners[2].realm, RealmId(1));
+}
+
+#[test]
+fn a_trunks_rules_for_media_go_before_its_realms() {
+    let text = "[[realm]]\nname = \"a\"\nbind = \"198.51.100.10\"\nmedia_source = \"subnet\"\nrelatch_seconds = 60\n\
+                media = { dscp_audio = 40, rate_factor = 0 }\n\
+                [[trunk]]\nname = \"one\"\nrealm = \"a\"\nsources = [\"192.0.2.1\"]\nrtcp_mux = \"offer\"\n\
+                [[trunk]]\nname = \"two\"\nrealm = \"a\"\nsources = [\"192.0.2.2\"]\nmedia_source = \"signalled\"\n\
+                [[trunk]]\nname = \"three\"\nrealm = \"a\"\nsources = [\"192.0.2.3\"]\nmedia_source = \"any\"\nlatch_seconds = 3\nrelatch_seconds = 0\n\
+                [[realm]]\nname = \"b\"\nbind = \"10.0.0.5\"\n\
+                [[trunk]]\nname = \"four\"\nrealm = \"b\"\nsources = [\"192.0.2.4\"]\nmedia_source = \"any\"\n";
+    // None of them has a route: warnings.
+    let (config, _) = parse(text).unwrap();
+    let rules: Vec<_> = config.engine.trunks.iter().map(|trunk| trunk.media).collect();
+    let seconds = Duration::from_secs;
+    assert_eq!(rules[0].source, MediaSourceRule::Subnet);
+    assert_eq!((rules[0].learning.window, rules[0].learning.relatch), (seconds(10), Some(seconds(60))));
+    assert_eq!((rules[0].rtcp_mux, rules[1].rtcp_mux), (RtcpMux::Offer, RtcpMux::Accept));
+    assert_eq!(rules[1].source, MediaSourceRule::Signalled);
+    assert_eq!(rules[2].source, MediaSourceRule::Any);
+    assert_eq!((rules[2].learning.window, rules[2].learning.relatch), (seconds(3), None));
+    assert_eq!(rules[3].learning.relatch, None, "anybody may claim: not after silence unless it is ordered");
+    let media = &config.engine.realms[0].media;
+    assert_eq!((media.dscp_audio, media.dscp_video, media.rate_factor), (40, 46, 0));
+    assert_eq!(config.engine.realms[1].media.rate_factor, 3);
+}
+
+#[test]
+fn rules_for_media_that_mean_nothing_are_refused() {
+    refused(
+        "[[realm]]\nname = \"a\"\nbind = \"198.51.100.10\"\nmedia = { bind = \"2001:db8::10\" }\nmay_appear_later = true\n\
+         [[trunk]]\nname = \"one\"\nrealm = \"a\"\nsources = [\"192.0.2.1\"]\nmedia_source = \"address\"\n\
+         [[trunk]]\nname = \"two\"\nrealm = \"a\"\nsources = [\"192.0.2.2\"]\nlatch_seconds = 5\n",
+        &[
+            "/etc/sbc/sbc.toml:10:16: error: trunk[0].media_source: signalling at 198.51.100.10 and media at \
+             2001:db8::10 are of two families: nobody could be learned (allowed: \"signalled\", \"sdp-subnet\" or \"any\")",
+            "/etc/sbc/sbc.toml:15:17: error: trunk[1].latch_seconds: has no meaning where media is accepted from the \
+             signalled place only (allowed: only beside another `media_source`)",
+        ],
+    );
 }
 
 #[test]
@@ -201,8 +246,8 @@ fn all_problems_are_reported_at_once_and_located() {
             "/etc/sbc/sbc.toml:2:8: error: public.bind: 0.0.0.0 is forbidden here: it stands for any address, and \
              peers are told exactly one (allowed: an IPv4 or IPv6 address, for example \"192.0.2.10\")",
             "/etc/sbc/sbc.toml:3:1: error: public.pears: unknown key (allowed: did you mean `peers`? advertised, \
-             advertised_tcp, advertised_tls, advertised_udp, bind, certificate, hide_topology, key, may_appear_later, media, media_source, next_hop, peers, tcp, \
-             tls, tls_ca, tls_name, tls_verify, udp)",
+             advertised_tcp, advertised_tls, advertised_udp, bind, certificate, hide_topology, key, latch_seconds, may_appear_later, media, media_source, next_hop, peers, \
+             relatch_seconds, rtcp_mux, tcp, tls, tls_ca, tls_name, tls_verify, udp)",
             "/etc/sbc/sbc.toml:4:7: error: public.udp: out of bounds: 70000 (allowed: a whole number from 1 to 65535)",
             "/etc/sbc/sbc.toml:6:8: error: private.bind: syntax error: \"10.0.0\" is not an address (allowed: an \
              IPv4 or IPv6 address, for example \"192.0.2.10\")",

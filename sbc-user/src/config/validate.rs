@@ -4,6 +4,7 @@
 
 mod guard;
 mod peers;
+mod rules;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
@@ -32,8 +33,11 @@ const PRIVATE_TLS_PORT: u16 = 5064;
 pub(super) const SIPS_PORT: u16 = 5061;
 /// Media of a realm, inclusive.
 const MEDIA_PORTS: RangeInclusive<u16> = 20_000..=27_999;
-/// Expedited forwarding (RFC 3246).
+/// Expedited forwarding (RFC 3246), for audio and video alike (R-QOS-1).
 const MEDIA_DSCP: u8 = 46;
+/// A phone that sends packets of 10 ms where 20 were agreed, or all of a second's at once after the network stood still,
+/// is no flood.
+const RATE_FACTOR: u32 = 3;
 const QUARANTINE: Duration = Duration::from_secs(30);
 const STOP_GRACE: Duration = Duration::from_secs(30);
 /// Long enough for a conference in which nobody speaks and whose phones suppress silence without sending RTCP; short
@@ -180,7 +184,9 @@ fn draft_realm<'a>(section: &'a RealmSection, base_dir: &Path) -> Option<DraftRe
                     .quarantine_seconds
                     .as_ref()
                     .map_or(QUARANTINE, |at| Duration::from_secs(at.value.into())),
-                dscp: media.dscp.as_ref().and_then(|at| u8::try_from(at.value).ok()).unwrap_or(MEDIA_DSCP),
+                dscp_audio: dscp(media.dscp_audio.as_ref()),
+                dscp_video: dscp(media.dscp_video.as_ref()),
+                rate_factor: media.rate_factor.as_ref().map_or(RATE_FACTOR, |at| at.value),
             },
             hide_topology: section.hide_topology,
         },
@@ -194,6 +200,10 @@ fn draft_realm<'a>(section: &'a RealmSection, base_dir: &Path) -> Option<DraftRe
         section,
         name,
     })
+}
+
+fn dscp(written: Option<&At<u32>>) -> u8 {
+    written.and_then(|at| u8::try_from(at.value).ok()).unwrap_or(MEDIA_DSCP)
 }
 
 /// Realms that receive media on one address and say nothing of ports share the default range in equal parts.

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sbc_core::config::{MediaSourceRule, Prefix};
+use sbc_core::config::{MediaSourceRule, Prefix, RtcpMux};
 use sbc_core::flow::Transport;
 use sbc_core::guard::Level;
 
@@ -17,8 +17,10 @@ pub(super) const NEXT_HOP: &str = "[udp:|tcp:|tls:]address[:port], for example \
 pub(super) const PORT_RANGE: &str = "\"first-last\" inside 1024-65535 with at least 4 ports (a call takes an even \
      RTP port and the next RTCP port on each side), for example \"20000-27999\"";
 pub(super) const NAME: &str = "1 to 32 of a-z, A-Z, 0-9, '-', '_', beginning with a letter or digit";
-pub(super) const MEDIA_SOURCE: &str = "\"signalled\" (exactly the address and port of the peer's SDP) or \"learn\" (the \
-     first valid packet from the address that the peer's signalling comes from)";
+pub(super) const MEDIA_SOURCE: &str = "\"signalled\" (exactly the address and port of the peer's SDP); or learned from \
+     the first valid packet: \"address\" (from the address of its signalling), \"subnet\" (from that address's /24, \
+     IPv6 /64), \"sdp-subnet\" (from the subnet of the address in its SDP), \"any\" (from anywhere)";
+pub(super) const RTCP_MUX: &str = "\"off\", \"accept\" (where the peer offers it) or \"offer\"";
 pub(super) const SCANNER: &str = "4 to 64 characters of a User-Agent";
 pub(super) const NUMBER: &str = "digits, `*` and `#`";
 pub(super) const LEVEL: &str = "\"none\", \"auto-protection\" or \"allow-list-only\"";
@@ -161,8 +163,21 @@ pub(super) fn name(text: &str) -> Result<String, Refusal> {
 pub(super) fn media_source(text: &str) -> Result<MediaSourceRule, Refusal> {
     match text {
         "signalled" => Ok(MediaSourceRule::Signalled),
-        "learn" => Ok(MediaSourceRule::LearnFromSignallingAddress),
+        "address" => Ok(MediaSourceRule::Address),
+        "subnet" => Ok(MediaSourceRule::Subnet),
+        "sdp-subnet" => Ok(MediaSourceRule::SdpSubnet),
+        "any" => Ok(MediaSourceRule::Any),
         _ => refuse(format!("\"{text}\" is not a rule"), MEDIA_SOURCE),
+    }
+}
+
+/// Whether RTP and RTCP may share a port.
+pub(super) fn rtcp_mux(text: &str) -> Result<RtcpMux, Refusal> {
+    match text {
+        "off" => Ok(RtcpMux::Off),
+        "accept" => Ok(RtcpMux::Accept),
+        "offer" => Ok(RtcpMux::Offer),
+        _ => refuse(format!("\"{text}\" is not a rule"), RTCP_MUX),
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use sbc_core::command::{Command, EngineStatus, Reply};
 use sbc_core::config::{
-    EngineConfig, Listener, MediaRealm, MediaSourceRule, MediaTimeouts, NextHop, Prefix, Realm, Route, Trunk,
+    EngineConfig, Listener, MediaRealm, MediaTimeouts, NextHop, Prefix, Realm, Route, Trunk, TrunkMedia,
 };
 use sbc_core::engine::Engine;
 use sbc_core::flow::{Flow, Transport};
@@ -59,7 +59,15 @@ impl Bench {
         let realm = |index: usize| {
             let ip: IpAddr = address(OURS[index]).ip();
             let quarantine = Duration::from_secs(1);
-            let media = MediaRealm { bind: ip, advertised: ip, ports: 20_000..=20_019, quarantine, dscp: 46 };
+            let media = MediaRealm {
+                bind: ip,
+                advertised: ip,
+                ports: 20_000..=20_019,
+                quarantine,
+                dscp_audio: 46,
+                dscp_video: 46,
+                rate_factor: 3,
+            };
             Realm { name: format!("realm {index}"), media, hide_topology: true }
         };
         let id = |index: usize| u16::try_from(index).expect("0 or 1");
@@ -74,7 +82,7 @@ impl Bench {
             realm: RealmId(id(index)),
             sources: vec![Prefix { addr: address(PEERS[index]).ip(), len: 32 }],
             next_hop: Some(NextHop { listener: ListenerId(id(index)), remote: address(PEERS[index]) }),
-            media_source: MediaSourceRule::Signalled,
+            media: TrunkMedia::default(),
         };
         let config = EngineConfig {
             node: 1,

@@ -16,7 +16,13 @@ pub(crate) fn run(data: &[u8]) {
     );
     let _ = survey(&sdp);
     let ports = [Some(20_000), None, Some(20_002)];
-    let to = Addressing { advertised: ADVERTISED, ports: &ports, session_id: 1, session_version: 2 };
+    let to = Addressing {
+        advertised: ADVERTISED,
+        ports: &ports,
+        rtcp_mux: &[true, false],
+        session_id: 1,
+        session_version: 2,
+    };
     let anchored = rewrite(&sdp, &to).to_bytes();
     let again = Sdp::parse(&anchored);
     assert_eq!(again.map(|a| a.media_count()), Ok(sdp.media_count()), "every m-line keeps its place");

@@ -90,21 +90,24 @@ pub enum CallTimer {
     Unacknowledged(Side),
     /// A leg's connection is gone.
     Lost(Side),
-    /// Time to look whether any stream still carries something.
-    Silence,
+    /// Time to look at what the streams have carried.
+    Look,
+    /// Nobody may claim a port any more.
+    CloseWindows,
     /// The teardown takes too long.
     Teardown,
 }
 
 impl CallTimer {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NoAnswer,
         Self::Unacknowledged(Side::Caller),
         Self::Unacknowledged(Side::Callee),
         Self::Lost(Side::Caller),
         Self::Lost(Side::Callee),
-        Self::Silence,
+        Self::Look,
+        Self::CloseWindows,
         Self::Teardown,
     ];
 }

@@ -37,6 +37,8 @@ pub(super) enum Then {
     AcknowledgeChange(Body),
     /// What held before holds again: refuse the change.
     Refuse(Said, Option<Saying>),
+    /// No message waits for it.
+    Nothing,
 }
 
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use crate::flow::Transport;
 use crate::mention::mentions;
 use crate::sdp::Sdp;
-use crate::sdp::anchor::{Stream, survey};
+use crate::sdp::anchor::{Relayed, Stream, survey};
 use crate::sip::header::{HeaderName, NameAddr};
 use crate::sip::{Message, Uri};
 
@@ -491,7 +491,7 @@ impl Secrets {
     fn add_media(&mut self, sdp: &Sdp) {
         let streams = survey(sdp).map(|survey| survey.streams).unwrap_or_default();
         for stream in streams {
-            if let Stream::Relay { peer: Some(peer), .. } = stream {
+            if let Stream::Relay(Relayed { peer: Some(peer), .. }) = stream {
                 self.add(&peer.rtp.ip().to_string());
                 self.add(&peer.rtcp.ip().to_string());
             }

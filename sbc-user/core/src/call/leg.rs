@@ -502,7 +502,7 @@ impl Leg {
     }
 
     fn is_behind_nat<R: Rng>(&self, cx: &Context<'_, R>) -> bool {
-        cx.trunk(self.trunk).is_some_and(|it| it.media_source == MediaSourceRule::LearnFromSignallingAddress)
+        cx.trunk(self.trunk).is_some_and(|it| it.media.source != MediaSourceRule::Signalled)
     }
 }
 

@@ -5,110 +5,43 @@
 //! takes back what it reserved. The plan is always derived from these facts, never edited. Whether and when a plan is
 //! in force is the dataplane's answer and the call's business.
 //!
-//! Source policy: a side whose description is known is held to it, or, by its trunk's rule, learned from the address
-//! that its signalling comes from. Before a side has described itself its media is learned from that address, so that
-//! early media flows. SRTP is never learned: its packets cannot be checked in passing.
+//! Source policy: a side whose description is known is held to it, or, by its trunk's rule, learned from whoever may
+//! claim its ports (`learning`). Before a side has described itself its media is learned from the address that its
+//! signalling comes from, so that early media flows. SRTP is never learned: its packets cannot be checked in passing.
+//!
+//! Whether RTP and RTCP share a port is agreed with each side for itself (RFC 5761, RFC 8035). Until the answer they do
+//! not: RTCP that a peer sends to the RTP port because it has our offer and not yet our ear is dropped.
 
-use std::net::{IpAddr, Ipv4Addr};
+mod learning;
+mod lines;
+mod side;
+#[cfg(test)]
+mod tests;
+
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::call::Side;
-use crate::config::{MediaRealm, MediaSourceRule};
+use crate::call::media::lines::Line;
 use crate::counter::Counter;
-use crate::id::{CallId, RealmId};
-use crate::media::plan::{MediaPace, MediaPlan, PeerMedia, SourcePolicy, StreamPlan, StreamSide};
-use crate::media::ports::{PortPair, PortPool};
+use crate::id::CallId;
+use crate::media::plan::{MediaPlan, StreamPlan};
+use crate::media::ports::PortPool;
 use crate::policy::admission::{Refusal, Saying};
 use crate::rng::Rng;
-use crate::sdp::anchor::{self, Crypto, Stream, Survey, survey};
-use crate::sdp::offer_answer::{self, Action, Event, check_answer};
-use crate::sdp::origin::LocalOrigin;
+use crate::sdp::anchor::{self, Mux, Relayed, Survey, survey};
+use crate::sdp::offer_answer::{Action, Event, check_answer};
 use crate::sdp::{Direction, Sdp};
 
-/// One side of the call's media.
-#[derive(Debug)]
-pub struct MediaSide {
-    realm: RealmId,
-    bind: IpAddr,
-    advertised: IpAddr,
-    dscp: u8,
-    rule: MediaSourceRule,
-    /// Where the side's signalling comes from, or goes to as long as none has come.
-    signalling: IpAddr,
-    origin: LocalOrigin,
-    /// Whose turn it is between this side and us.
-    exchange: offer_answer::State,
-    /// What the side described in the last finished exchange.
-    agreed: Option<Survey>,
-}
-
-impl MediaSide {
-    /// A side that has described nothing.
-    pub fn new(
-        realm: RealmId,
-        media: Option<&MediaRealm>,
-        rule: MediaSourceRule,
-        signalling: IpAddr,
-        rng: &mut impl Rng,
-    ) -> Self {
-        // A realm that the configuration does not have carries nothing: its pool does not exist either.
-        let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        Self {
-            realm,
-            bind: media.map_or(nowhere, |media| media.bind),
-            advertised: media.map_or(nowhere, |media| media.advertised),
-            dscp: media.map_or(0, |media| media.dscp),
-            rule,
-            signalling,
-            origin: LocalOrigin::new(rng.next_u64()),
-            exchange: offer_answer::State::default(),
-            agreed: None,
-        }
-    }
-
-    fn side(&self, rtp_port: u16, peer: Option<PeerMedia>, described: bool, crypto: Crypto) -> StreamSide {
-        let learn = SourcePolicy::learn_from(self.signalling);
-        let source = match (crypto, self.rule) {
-            (Crypto::Sdes, _) => SourcePolicy::Signalled,
-            (Crypto::Clear, MediaSourceRule::LearnFromSignallingAddress) => learn,
-            (Crypto::Clear, MediaSourceRule::Signalled) if described => SourcePolicy::Signalled,
-            (Crypto::Clear, MediaSourceRule::Signalled) => learn,
-        };
-        StreamSide {
-            realm: self.realm,
-            local_ip: self.bind,
-            local_rtp_port: rtp_port,
-            peer,
-            source,
-            dscp: self.dscp,
-            rtcp_mux: false,
-            pace: MediaPace::default(),
-        }
-    }
-}
-
-/// Ports of ours for one m-line.
-#[derive(Clone, Copy, Debug)]
-struct Ports {
-    caller: PortPair,
-    callee: PortPair,
-}
-
-impl Ports {
-    const fn of(&self, side: Side) -> PortPair {
-        match side {
-            Side::Caller => self.caller,
-            Side::Callee => self.callee,
-        }
-    }
-}
+pub use side::MediaSide;
 
 /// An offer that has not been answered.
 #[derive(Debug)]
 struct Offer {
     survey: Survey,
+    /// For each m-line whether we told the side across that RTP and RTCP may share a port.
+    rtcp_mux: Vec<bool>,
     /// The last answer that came in a provisional response.
     early: Option<Survey>,
 }
@@ -129,7 +62,7 @@ pub struct CallMedia {
     caller: MediaSide,
     callee: MediaSide,
     /// By m-line. Ports stay with an m-line as long as the call does not agree to do without it.
-    ports: Vec<Option<Ports>>,
+    lines: Vec<Option<Line>>,
     offer: Option<Offer>,
 }
 
@@ -137,7 +70,7 @@ impl CallMedia {
     /// Nothing described, nothing reserved.
     #[must_use]
     pub const fn new(call: CallId, caller: MediaSide, callee: MediaSide) -> Self {
-        Self { call, caller, callee, ports: Vec::new(), offer: None }
+        Self { call, caller, callee, lines: Vec::new(), offer: None }
     }
 
     /// Whether an offer waits for its answer, and from whom it came.
@@ -166,11 +99,10 @@ impl CallMedia {
     #[must_use]
     pub fn is_held(&self) -> bool {
         let two_way = |side: &MediaSide, mline: usize| {
-            let stream = side.agreed.as_ref().and_then(|survey| survey.streams.get(mline));
-            matches!(stream, Some(Stream::Relay { direction: Direction::SendRecv, .. }))
+            let stream = side.agreed.as_ref().and_then(|survey| survey.relayed(mline));
+            stream.is_some_and(|stream| stream.direction == Direction::SendRecv)
         };
-        let mut carried =
-            (0..self.ports.len()).filter(|mline| matches!(self.ports.get(*mline), Some(Some(_))));
+        let mut carried = (0..self.lines.len()).filter(|mline| self.line(*mline).is_some());
         !carried.any(|mline| two_way(&self.caller, mline) && two_way(&self.callee, mline))
     }
 
@@ -189,14 +121,18 @@ impl CallMedia {
         if self.offer_from().is_some() {
             return Err(Refusal::ChangePending.saying());
         }
-        let survey = survey(sdp).map_err(say)?;
+        let mut survey = survey(sdp).map_err(say)?;
         survey.require_family(self.side(from).bind).map_err(say)?;
+        survey.allow_mux(|_| self.side(from).may_mux()).map_err(say)?;
         self.reserve(&survey, pools, rng, now)?;
-        let ports = self.local_ports(from.other(), |mline| is_carried(&survey, mline));
-        self.cross(from, Event::ReceiveOffer, Event::SendOffer);
-        self.offer = Some(Offer { survey, early: None });
+        let ports = self.local_ports(from.other(), |mline| survey.relayed(mline).is_some());
+        let across = self.side(from.other());
+        let rtcp_mux: Vec<bool> = (0..survey.streams.len()).map(|mline| across.offers_mux(mline)).collect();
         let across = self.side_mut(from.other());
-        let body = across.origin.describe(sdp, across.advertised, &ports).to_bytes();
+        let body = across.origin.describe(sdp, across.advertised, &ports, &rtcp_mux).to_bytes();
+        self.cross(from, Event::ReceiveOffer, Event::SendOffer);
+        self.offer = Some(Offer { survey, rtcp_mux, early: None });
+        self.describe_latches();
         Ok(Described { body, plan: self.plan() })
     }
 
@@ -211,6 +147,7 @@ impl CallMedia {
         if let Some(offer) = self.offer.as_mut().filter(|_| actions.contains(&Action::Preview)) {
             offer.early = Some(answer);
         }
+        self.describe_latches();
         Ok(Described { body, plan: self.plan() })
     }
 
@@ -227,6 +164,8 @@ impl CallMedia {
             self.side_mut(from.other()).agreed = Some(offer.survey);
         }
         self.give_back_unused(pools, now);
+        self.describe_latches();
+        self.agree_latches(now);
         Ok(Described { body, plan: self.plan() })
     }
 
@@ -243,9 +182,7 @@ impl CallMedia {
     /// Gives back every port. Correct to call twice.
     pub fn release(&mut self, pools: &mut [PortPool], now: Instant) {
         self.refuse_offer(pools, now);
-        for ports in std::mem::take(&mut self.ports).into_iter().flatten() {
-            self.give_back(ports, pools, now);
-        }
+        self.give_back_all(pools, now);
     }
 
     /// The description last sent to `side`, to be repeated.
@@ -257,21 +194,14 @@ impl CallMedia {
     /// What follows from everything described so far.
     #[must_use]
     pub fn plan(&self) -> MediaPlan {
-        let streams = (0u8..).zip(&self.ports).filter_map(|(mline, ports)| {
-            let ports = ports.as_ref()?;
-            let caller = self.described(Side::Caller, usize::from(mline));
-            let callee = self.described(Side::Callee, usize::from(mline));
-            let crypto = match (caller, callee) {
-                (Some((_, Crypto::Sdes)), _) | (_, Some((_, Crypto::Sdes))) => Crypto::Sdes,
-                (Some((_, Crypto::Clear)) | None, Some((_, Crypto::Clear)) | None) => Crypto::Clear,
-            };
-            let side = |side: &MediaSide, pair: PortPair, described: Option<(Option<PeerMedia>, Crypto)>| {
-                side.side(pair.rtp(), described.and_then(|(peer, _)| peer), described.is_some(), crypto)
-            };
+        let streams = (0u8..).zip(&self.lines).filter_map(|(mline, line)| {
+            let line = line.as_ref()?;
+            let [caller, callee] = Side::BOTH.map(|side| self.described(side, usize::from(mline)));
+            let kind = caller.or(callee)?.kind;
             Some(StreamPlan {
                 mline,
-                caller: side(&self.caller, ports.caller, caller),
-                callee: side(&self.callee, ports.callee, callee),
+                caller: self.caller.plan(&line.caller, caller, callee, kind),
+                callee: self.callee.plan(&line.callee, callee, caller, kind),
             })
         });
         MediaPlan { call: self.call, streams: streams.collect() }
@@ -279,103 +209,37 @@ impl CallMedia {
 
     /// How `side` describes a stream now: as agreed, else as in the open offer and its early answer. An open offer does
     /// not move a stream that is agreed: the peer receives at the old place until the answer.
-    fn described(&self, side: Side, mline: usize) -> Option<(Option<PeerMedia>, Crypto)> {
-        let agreed = self.side(side).agreed.as_ref().and_then(|survey| relayed(survey, mline));
+    fn described(&self, side: Side, mline: usize) -> Option<&Relayed> {
+        let agreed = self.side(side).agreed.as_ref().and_then(|survey| survey.relayed(mline));
         agreed.or_else(|| {
             let offer = self.offer.as_ref()?;
             let offered = self.side(side).exchange.owes_answer();
             let survey = if offered { Some(&offer.survey) } else { offer.early.as_ref() };
-            relayed(survey?, mline)
+            survey?.relayed(mline)
         })
     }
 
     fn read_answer(&self, sdp: &Sdp) -> Result<(Side, Survey), Saying> {
         let bad = || Refusal::BadAnswer.saying();
         let from = self.offer_from().ok_or_else(bad)?.other();
-        let answer = survey(sdp).map_err(|_| bad())?;
+        let mut answer = survey(sdp).map_err(|_| bad())?;
         answer.require_family(self.side(from).bind).map_err(|_| bad())?;
+        // What was not offered cannot be accepted (RFC 8035).
+        let offered = |mline: usize| self.offer.as_ref().and_then(|offer| offer.rtcp_mux.get(mline).copied());
+        answer.allow_mux(|mline| offered(mline) == Some(true)).map_err(|_| bad())?;
         let sent = self.side(from).origin.last().ok_or_else(bad)?;
         check_answer(sent, sdp).map_err(|_| bad())?;
         Ok((from, answer))
     }
 
     fn describe_answer(&mut self, from: Side, sdp: &Sdp, answer: &Survey) -> Bytes {
-        let ports = self.local_ports(from.other(), |mline| {
-            let offered = self.offer.as_ref().is_some_and(|offer| is_carried(&offer.survey, mline));
-            offered && is_carried(answer, mline)
-        });
+        let offered = |mline| self.offer.as_ref().and_then(|offer| offer.survey.relayed(mline));
+        let ports = self
+            .local_ports(from.other(), |mline| offered(mline).is_some() && answer.relayed(mline).is_some());
+        let shared = |mline| offered(mline).is_some_and(|offered| offered.mux != Mux::Separate);
+        let rtcp_mux: Vec<bool> = (0..answer.streams.len()).map(shared).collect();
         let across = self.side_mut(from.other());
-        across.origin.describe(sdp, across.advertised, &ports).to_bytes()
-    }
-
-    fn reserve(
-        &mut self,
-        survey: &Survey,
-        pools: &mut [PortPool],
-        rng: &mut impl Rng,
-        now: Instant,
-    ) -> Result<(), Saying> {
-        let before = self.ports.clone();
-        self.ports.resize(survey.streams.len().max(self.ports.len()), None);
-        for mline in (0..survey.streams.len()).filter(|mline| is_carried(survey, *mline)) {
-            if self.ports.get(mline).is_some_and(Option::is_some) {
-                continue;
-            }
-            let Some(ports) = self.draw(pools, rng, now) else {
-                let after = std::mem::replace(&mut self.ports, before);
-                for (mline, ports) in after.into_iter().enumerate() {
-                    let kept = self.ports.get(mline).is_some_and(Option::is_some);
-                    if let Some(ports) = ports.filter(|_| !kept) {
-                        self.give_back(ports, pools, now);
-                    }
-                }
-                return Err(Refusal::PortsExhausted.saying());
-            };
-            if let Some(slot) = self.ports.get_mut(mline) {
-                *slot = Some(ports);
-            }
-        }
-        Ok(())
-    }
-
-    fn draw(&self, pools: &mut [PortPool], rng: &mut impl Rng, now: Instant) -> Option<Ports> {
-        let caller = pools.get_mut(usize::from(self.caller.realm.0))?.allocate(rng, now)?;
-        match pools.get_mut(usize::from(self.callee.realm.0))?.allocate(rng, now) {
-            Some(callee) => Some(Ports { caller, callee }),
-            None => {
-                if let Some(pool) = pools.get_mut(usize::from(self.caller.realm.0)) {
-                    pool.release(caller, now);
-                }
-                None
-            }
-        }
-    }
-
-    /// Gives back the ports of streams that no agreement carries.
-    fn give_back_unused(&mut self, pools: &mut [PortPool], now: Instant) {
-        for mline in 0..self.ports.len() {
-            let carried = [&self.caller, &self.callee]
-                .into_iter()
-                .all(|side| side.agreed.as_ref().is_some_and(|survey| is_carried(survey, mline)));
-            if !carried && let Some(ports) = self.ports.get_mut(mline).and_then(Option::take) {
-                self.give_back(ports, pools, now);
-            }
-        }
-    }
-
-    fn give_back(&self, ports: Ports, pools: &mut [PortPool], now: Instant) {
-        for (side, pair) in [(&self.caller, ports.caller), (&self.callee, ports.callee)] {
-            if let Some(pool) = pools.get_mut(usize::from(side.realm.0)) {
-                pool.release(pair, now);
-            }
-        }
-    }
-
-    fn local_ports(&self, side: Side, carried: impl Fn(usize) -> bool) -> Vec<Option<u16>> {
-        let ports = self.ports.iter().enumerate();
-        ports
-            .map(|(mline, ports)| ports.as_ref().filter(|_| carried(mline)).map(|ports| ports.of(side).rtp()))
-            .collect()
+        across.origin.describe(sdp, across.advertised, &ports, &rtcp_mux).to_bytes()
     }
 
     const fn side(&self, side: Side) -> &MediaSide {
@@ -393,17 +257,6 @@ impl CallMedia {
     }
 }
 
-fn relayed(survey: &Survey, mline: usize) -> Option<(Option<PeerMedia>, Crypto)> {
-    match survey.streams.get(mline)? {
-        Stream::Relay { peer, crypto, .. } => Some((*peer, *crypto)),
-        Stream::Disabled | Stream::Reject => None,
-    }
-}
-
-fn is_carried(survey: &Survey, mline: usize) -> bool {
-    relayed(survey, mline).is_some()
-}
-
 /// How the refusal of an offer is told.
 fn say(refusal: anchor::Refusal) -> Saying {
     let saying = Saying {
@@ -415,167 +268,4 @@ fn say(refusal: anchor::Refusal) -> Saying {
         cause: "session description not acceptable",
     };
     saying.with_warning(refusal.warn_code(), refusal.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::rng::SeededRng;
-
-    struct Bench {
-        media: CallMedia,
-        pools: Vec<PortPool>,
-        rng: SeededRng,
-        now: Instant,
-    }
-
-    impl Bench {
-        #[allow(clippy::disallowed_methods)] // Any instant will do as the origin; one cannot be made otherwise.
-        fn new(pairs: u16, rule: MediaSourceRule) -> Self {
-            let mut rng = SeededRng::new(3);
-            let mut side = |realm, ip: &str, rule| {
-                let media = MediaRealm {
-                    bind: ip.parse().unwrap(),
-                    advertised: ip.parse().unwrap(),
-                    ports: 20000..=20000 + 2 * pairs - 1,
-                    quarantine: Duration::ZERO,
-                    dscp: 46,
-                };
-                let pool = PortPool::new(&media.ports, media.quarantine);
-                let signalling = ip.replace(".1", ".9").parse().unwrap();
-                (MediaSide::new(RealmId(realm), Some(&media), rule, signalling, &mut rng), pool)
-            };
-            let (caller, caller_pool) = side(0, "192.0.2.1", rule);
-            let (callee, callee_pool) = side(1, "10.0.0.1", MediaSourceRule::Signalled);
-            Self {
-                media: CallMedia::new(CallId(1), caller, callee),
-                pools: vec![caller_pool, callee_pool],
-                rng,
-                now: Instant::now(),
-            }
-        }
-
-        fn offer(&mut self, from: Side, sdp: &str) -> Result<Described, Saying> {
-            self.media.offer(from, &parse(sdp), &mut self.pools, &mut self.rng, self.now)
-        }
-
-        fn answer(&mut self, sdp: &str) -> Result<Described, Saying> {
-            self.media.answer(&parse(sdp), &mut self.pools, self.now)
-        }
-
-        fn held(&self) -> usize {
-            self.pools.iter().map(PortPool::in_use).sum()
-        }
-    }
-
-    fn parse(sdp: &str) -> Sdp {
-        Sdp::parse(sdp.as_bytes()).unwrap()
-    }
-
-    fn sdp(ip: &str, streams: &[(&str, u16)]) -> String {
-        let mut out = format!("v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n");
-        for (kind, port) in streams {
-            out += &format!("m={kind} {port} RTP/AVP 96\r\n");
-        }
-        out
-    }
-
-    const LEARN_CALLEE: SourcePolicy = SourcePolicy::learn_from(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)));
-
-    #[test]
-    fn an_answer_decides_which_streams_keep_their_ports() {
-        let mut bench = Bench::new(4, MediaSourceRule::Signalled);
-        let offered =
-            bench.offer(Side::Caller, &sdp("192.0.2.50", &[("audio", 4000), ("video", 4002)])).unwrap();
-        assert_eq!((bench.held(), offered.plan.streams.len()), (4, 2));
-        assert_eq!(offered.plan.streams[0].callee.source, LEARN_CALLEE);
-        let early =
-            bench.media.early_answer(&parse(&sdp("10.0.0.50", &[("audio", 5000), ("video", 5002)]))).unwrap();
-        assert_eq!(early.plan.streams[1].callee.peer.unwrap().rtp.port(), 5002);
-        let answered = bench.answer(&sdp("10.0.0.50", &[("audio", 5004), ("video", 0)])).unwrap();
-        assert_eq!((bench.held(), answered.plan.streams.len()), (2, 1));
-        assert_eq!(answered.plan.streams[0].callee.peer.unwrap().rtp.port(), 5004);
-        assert_eq!(answered.plan.streams[0].callee.source, SourcePolicy::Signalled);
-        assert!(String::from_utf8_lossy(&answered.body).contains("m=video 0 "));
-        bench.media.release(&mut bench.pools, bench.now);
-        bench.media.release(&mut bench.pools, bench.now);
-        assert_eq!(bench.held(), 0);
-    }
-
-    #[test]
-    fn an_open_offer_moves_nothing_that_is_agreed_and_its_refusal_takes_it_back() {
-        let mut bench = Bench::new(4, MediaSourceRule::Signalled);
-        bench.offer(Side::Caller, &sdp("192.0.2.50", &[("audio", 4000)])).unwrap();
-        let agreed = bench.answer(&sdp("10.0.0.50", &[("audio", 5000)])).unwrap().plan;
-        let open =
-            bench.offer(Side::Callee, &sdp("10.0.0.51", &[("audio", 5010), ("video", 5012)])).unwrap().plan;
-        assert_eq!(open.streams[0], agreed.streams[0]);
-        assert_eq!(open.streams[1].callee.peer.unwrap().rtp.port(), 5012);
-        assert_eq!(bench.media.refuse_offer(&mut bench.pools, bench.now), agreed);
-        assert_eq!(bench.held(), 2);
-        bench.offer(Side::Callee, &sdp("10.0.0.51", &[("audio", 5010)])).unwrap();
-        let moved = bench.answer(&sdp("192.0.2.50", &[("audio", 4000)])).unwrap().plan;
-        assert_eq!(moved.streams[0].callee.peer.unwrap().rtp, "10.0.0.51:5010".parse().unwrap());
-        assert_eq!(moved.streams[0].callee.local_rtp_port, agreed.streams[0].callee.local_rtp_port);
-    }
-
-    #[test]
-    fn without_room_for_all_streams_none_is_taken() {
-        let mut bench = Bench::new(2, MediaSourceRule::Signalled);
-        bench.offer(Side::Caller, &sdp("192.0.2.50", &[("audio", 4000)])).unwrap();
-        bench.answer(&sdp("10.0.0.50", &[("audio", 5000)])).unwrap();
-        let three = [("audio", 4000), ("video", 4002), ("video", 4004)];
-        let refused = bench.offer(Side::Caller, &sdp("192.0.2.50", &three)).unwrap_err();
-        assert_eq!((refused.status, bench.held()), (503, 2));
-    }
-
-    #[test]
-    fn hold_by_address_sends_nothing_there() {
-        let mut bench = Bench::new(1, MediaSourceRule::Signalled);
-        bench.offer(Side::Caller, &sdp("192.0.2.50", &[("audio", 4000)])).unwrap();
-        bench.answer(&sdp("10.0.0.50", &[("audio", 5000)])).unwrap();
-        bench.offer(Side::Caller, &sdp("0.0.0.0", &[("audio", 4000)])).unwrap();
-        let held = bench.answer(&sdp("10.0.0.50", &[("audio", 5000)])).unwrap().plan;
-        assert_eq!(
-            (held.streams[0].caller.peer, held.streams[0].caller.source),
-            (None, SourcePolicy::Signalled)
-        );
-    }
-
-    #[test]
-    fn one_offer_at_a_time_from_whichever_side() {
-        for second in [Side::Caller, Side::Callee] {
-            let mut bench = Bench::new(9, MediaSourceRule::Signalled);
-            bench.offer(Side::Caller, &sdp("192.0.2.50", &[("audio", 4000)])).unwrap();
-            let held = bench.held();
-            let refused =
-                bench.offer(second, &sdp("192.0.2.50", &[("audio", 4000), ("video", 4002)])).unwrap_err();
-            assert_eq!((refused.status, bench.held()), (500, held));
-            assert_eq!(bench.media.offer_from(), Some(Side::Caller));
-            bench.media.refuse_offer(&mut bench.pools, bench.now);
-            assert_eq!(bench.media.offer_from(), None);
-            bench.offer(Side::Caller, &sdp("192.0.2.50", &[("audio", 4000)])).unwrap();
-        }
-    }
-
-    #[test]
-    fn an_answer_must_fit_its_offer() {
-        let mut bench = Bench::new(2, MediaSourceRule::Signalled);
-        assert_eq!(bench.answer(&sdp("10.0.0.50", &[("audio", 5000)])).unwrap_err().status, 502);
-        bench.offer(Side::Caller, &sdp("192.0.2.50", &[("audio", 4000)])).unwrap();
-        for streams in [&[][..], &[("video", 5000)], &[("audio", 5000), ("audio", 5002)]] {
-            assert_eq!(bench.answer(&sdp("10.0.0.50", streams)).unwrap_err().status, 502, "{streams:?}");
-        }
-        bench.answer(&sdp("10.0.0.50", &[("audio", 5000)])).unwrap();
-    }
-
-    #[test]
-    fn an_address_of_the_other_family_is_refused_with_a_warning() {
-        let mut bench = Bench::new(1, MediaSourceRule::Signalled);
-        let v6 = "v=0\r\no=- 1 1 IN IP6 2001:db8::1\r\ns=-\r\nc=IN IP6 2001:db8::1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
-        let refused = bench.offer(Side::Caller, v6).unwrap_err();
-        assert_eq!((refused.status, refused.warning.unwrap().0, bench.held()), (488, 301, 0));
-    }
 }

@@ -14,7 +14,7 @@ use crate::call::state::{Action, Event, Phase};
 use crate::call::teardown::Removal;
 use crate::call::update_queue::UpdateQueue;
 use crate::call::{Call, Side};
-use crate::config::{MediaSourceRule, NextHop};
+use crate::config::{NextHop, TrunkMedia};
 use crate::flow::Flow;
 use crate::id::{CallId, TrunkId};
 use crate::media::command::MediaResult;
@@ -80,7 +80,7 @@ impl Call {
             began: cx.now.wall,
             ringing: None,
             answered: None,
-            silence: None,
+            watch: None,
             ending: None,
             removal: Removal::NotAsked,
         })
@@ -142,6 +142,7 @@ impl Call {
             Then::OfferBack(said) => self.offer_back(cx, &said),
             Then::AcknowledgeChange(body) => self.acknowledge_change(cx, &body),
             Then::Refuse(said, saying) => self.refuse_update(cx, &said, saying.as_ref()),
+            Then::Nothing => {}
         }
     }
 
@@ -154,6 +155,7 @@ impl Call {
                 let _ = self.media.refuse_offer(cx.pools, cx.now.mono);
                 self.refuse_update(cx, &Said::local(saying.status), Some(&saying));
             }
+            Then::Nothing => self.latches_not_followed(cx),
             Then::Place(_)
             | Then::Progress(_)
             | Then::Connect(_)
@@ -282,7 +284,7 @@ impl Call {
         if accept {
             self.answered = Some(cx.now.wall);
             cx.effects.push(Effect::Answered);
-            self.begin_observing(cx);
+            self.begin_watching(cx);
         }
         accept
     }
@@ -314,6 +316,7 @@ impl Call {
     ) -> Result<(Bytes, crate::media::plan::MediaPlan), Saying> {
         let sdp = Sdp::parse(bytes).map_err(|_| Refusal::BadAnswer.saying())?;
         let described = self.media.answer(&sdp, cx.pools, cx.now.mono)?;
+        self.arm_closing(cx);
         Ok((described.body, described.plan))
     }
 
@@ -325,14 +328,14 @@ impl Call {
 }
 
 fn media_side<R: Rng>(cx: &mut Context<'_, R>, trunk: TrunkId, flow: Flow) -> MediaSide {
-    let rule = cx.trunk(trunk).map_or(MediaSourceRule::Signalled, |trunk| trunk.media_source);
+    let rules = cx.trunk(trunk).map_or_else(TrunkMedia::default, |trunk| trunk.media);
     let config = cx.config;
     let listener = config.listeners.get(usize::from(flow.listener.0));
     let realm = listener.map_or(crate::id::RealmId(0), |listener| listener.realm);
     MediaSide::new(
         realm,
         config.realms.get(usize::from(realm.0)).map(|it| &it.media),
-        rule,
+        rules,
         flow.remote.ip(),
         cx.rng,
     )

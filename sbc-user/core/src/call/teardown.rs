@@ -166,7 +166,8 @@ impl Call {
         let status = if self.answered.is_some() { 200 } else { ending.status };
         self.ending = Some(Ending { status, ..ending });
         cx.effects.push(Effect::Disarm(CallTimer::NoAnswer));
-        cx.effects.push(Effect::Disarm(CallTimer::Silence));
+        cx.effects.push(Effect::Disarm(CallTimer::Look));
+        cx.effects.push(Effect::Disarm(CallTimer::CloseWindows));
         cx.effects.push(Effect::Arm(CallTimer::Teardown, cx.now.mono + TEARDOWN_LIMIT));
         self.answer_what_waits(cx);
         self.caller.hang_up(cx, to_caller);

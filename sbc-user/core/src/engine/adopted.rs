@@ -127,7 +127,7 @@ impl<R: Rng> Engine<R> {
 
     fn observe_adopted_later(&mut self, now: Now, id: CallId) {
         if let Some(interval) = interval(self.adopted_limits()) {
-            self.arm(id, CallTimer::Silence, now.mono + interval);
+            self.arm(id, CallTimer::Look, now.mono + interval);
         }
     }
 
@@ -199,7 +199,7 @@ impl<R: Rng> Engine<R> {
                 pool.release(pair, now.mono);
             }
         }
-        self.disarm(id, CallTimer::Silence);
+        self.disarm(id, CallTimer::Look);
         self.media_ops.insert(op, id);
         self.outputs.push_back(Output::Media { op, command: MediaCommand::Remove(id) });
     }

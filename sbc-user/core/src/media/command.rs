@@ -127,7 +127,9 @@ pub struct DirectionCounters {
 }
 
 impl DirectionCounters {
-    const fn packets(&self) -> u64 {
+    /// RTP and RTCP, whatever carried it.
+    #[must_use]
+    pub const fn packets(&self) -> u64 {
         self.rtp_kernel.wrapping_add(self.rtp_relay).wrapping_add(self.rtcp)
     }
 }
@@ -159,4 +161,14 @@ pub enum MediaEvent {
         /// The packet from its first byte, cut off where it is long. Nothing in it was checked but its header.
         packet: Bytes,
     },
+}
+
+impl MediaEvent {
+    /// The call that it is about.
+    #[must_use]
+    pub const fn call(&self) -> CallId {
+        match self {
+            Self::Latched { call, .. } | Self::Report { call, .. } => *call,
+        }
+    }
 }

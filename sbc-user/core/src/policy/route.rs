@@ -39,7 +39,7 @@ pub fn route(config: &EngineConfig, from: TrunkId) -> Option<(TrunkId, NextHop)>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{MediaSourceRule, MediaTimeouts, Prefix, Route, Trunk};
+    use crate::config::{MediaTimeouts, Prefix, Route, Trunk, TrunkMedia};
     use crate::id::ListenerId;
 
     fn trunk(realm: u16, source: &str, len: u8, callable: bool) -> Trunk {
@@ -51,7 +51,7 @@ mod tests {
                 listener: ListenerId(0),
                 remote: format!("{source}:5060").parse().unwrap(),
             }),
-            media_source: MediaSourceRule::Signalled,
+            media: TrunkMedia::default(),
         }
     }
 

@@ -1,12 +1,14 @@
 //! Anchoring: what a peer's description means for the media path, and the same description with this SBC in the middle.
 //!
 //! [`survey`] reads who receives where; [`rewrite`] puts our address and ports in its place and takes away what works
-//! only end to end or names the other side: ICE (RFC 8839), rtcp-mux (RFC 5761), BUNDLE (RFC 8843), capability
-//! negotiation (RFC 5939), DTLS fingerprints. Keys of SDES (RFC 4568) pass. Everything else stays byte for byte.
+//! only end to end or names the other side: ICE (RFC 8839), BUNDLE (RFC 8843), capability negotiation (RFC 5939), DTLS
+//! fingerprints. Whether RTP and RTCP share a port (RFC 5761) is agreed with each side for itself. Keys of SDES (RFC
+//! 4568) pass. Everything else stays byte for byte.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::crypto;
+use super::formats::{self, Formats};
 use super::model::{Attribute, Connection, Direction, Line, Media, MediaKind, Sdp, Section};
 use crate::mention::mentions;
 use crate::peer_media::PeerMedia;
@@ -22,20 +24,40 @@ pub struct Survey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     /// Carried by this SBC.
-    Relay {
-        /// Where the peer receives. `None`: nowhere at present (`c=IN IP4 0.0.0.0`, the old form of hold).
-        peer: Option<PeerMedia>,
-        /// Audio or video.
-        kind: MediaKind,
-        /// Whether its packets are in the clear.
-        crypto: Crypto,
-        /// Who sends, seen from the peer.
-        direction: Direction,
-    },
+    Relay(Relayed),
     /// Port 0: rejected or switched off by the peer.
     Disabled,
     /// Of a kind that is not carried (T.38, application, message …): answered with port 0.
     Reject,
+}
+
+/// A stream that this SBC carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relayed {
+    /// Where the peer receives, if RTP and RTCP have ports of their own. `None`: nowhere at present
+    /// (`c=IN IP4 0.0.0.0`, the old form of hold).
+    pub peer: Option<PeerMedia>,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Whether its packets are in the clear.
+    pub crypto: Crypto,
+    /// Who sends, seen from the peer.
+    pub direction: Direction,
+    /// Whether RTP and RTCP may share a port.
+    pub mux: Mux,
+    /// What its codecs ask of whoever sends.
+    pub formats: Formats,
+}
+
+/// Whether RTP and RTCP share a port (RFC 5761).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mux {
+    /// They do not.
+    Separate,
+    /// They may, or, in an answer, they do.
+    Shared,
+    /// They must (RFC 8858).
+    Only,
 }
 
 /// How a carried stream is protected.
@@ -105,10 +127,43 @@ impl Survey {
     /// The first that is not.
     pub fn require_family(&self, local: IpAddr) -> Result<(), Refusal> {
         let foreign = self.streams.iter().position(|stream| match stream {
-            Stream::Relay { peer: Some(peer), .. } => peer.rtp.is_ipv4() != local.is_ipv4(),
-            Stream::Relay { peer: None, .. } | Stream::Disabled | Stream::Reject => false,
+            Stream::Relay(relayed) => relayed.peer.is_some_and(|peer| peer.rtp.is_ipv4() != local.is_ipv4()),
+            Stream::Disabled | Stream::Reject => false,
         });
         foreign.map_or(Ok(()), |mline| Err(Refusal::WrongFamily { mline }))
+    }
+
+    /// A carried stream.
+    #[must_use]
+    pub fn relayed(&self, mline: usize) -> Option<&Relayed> {
+        match self.streams.get(mline)? {
+            Stream::Relay(relayed) => Some(relayed),
+            Stream::Disabled | Stream::Reject => None,
+        }
+    }
+
+    /// Takes back a shared port wherever it may not be: an offer's `Only` stream is rejected then.
+    ///
+    /// # Errors
+    /// Nothing is left to carry.
+    pub fn allow_mux(&mut self, allowed: impl Fn(usize) -> bool) -> Result<(), Refusal> {
+        for (mline, stream) in self.streams.iter_mut().enumerate() {
+            match stream {
+                _ if allowed(mline) => {}
+                Stream::Relay(Relayed { mux: Mux::Only, .. }) => *stream = Stream::Reject,
+                Stream::Relay(relayed) => relayed.mux = Mux::Separate,
+                Stream::Disabled | Stream::Reject => {}
+            }
+        }
+        self.require_any()
+    }
+
+    fn require_any(&self) -> Result<(), Refusal> {
+        let carried = self.streams.iter().any(|stream| matches!(stream, Stream::Relay(_)));
+        if !carried && self.streams.contains(&Stream::Reject) {
+            return Err(Refusal::NothingToCarry);
+        }
+        Ok(())
     }
 }
 
@@ -119,11 +174,9 @@ impl Survey {
 pub fn survey(sdp: &Sdp) -> Result<Survey, Refusal> {
     let stream = |(mline, media)| survey_stream(sdp, mline, media);
     let streams = sdp.media.iter().enumerate().map(stream).collect::<Result<Vec<_>, _>>()?;
-    let carried = streams.iter().any(|stream| matches!(stream, Stream::Relay { .. }));
-    if !carried && streams.contains(&Stream::Reject) {
-        return Err(Refusal::NothingToCarry);
-    }
-    Ok(Survey { streams })
+    let survey = Survey { streams };
+    survey.require_any()?;
+    Ok(survey)
 }
 
 fn survey_stream(sdp: &Sdp, mline: usize, media: &Media) -> Result<Stream, Refusal> {
@@ -155,7 +208,19 @@ fn survey_stream(sdp: &Sdp, mline: usize, media: &Media) -> Result<Stream, Refus
     };
     // A=crypto under RTP/AVP offers SRTP as well (RFC 8643): the packets may be either, so they count as SRTP.
     let crypto = if sdes || media.is_secure() { Crypto::Sdes } else { Crypto::Clear };
-    Ok(Stream::Relay { peer, kind, crypto, direction: effective_direction(sdp, media) })
+    let direction = effective_direction(sdp, media);
+    let formats = formats::read(sdp, media, kind);
+    Ok(Stream::Relay(Relayed { peer, kind, crypto, direction, mux: mux(media), formats }))
+}
+
+fn mux(media: &Media) -> Mux {
+    if media.section.attribute("rtcp-mux-only").is_some() {
+        Mux::Only
+    } else if media.section.attribute("rtcp-mux").is_some() {
+        Mux::Shared
+    } else {
+        Mux::Separate
+    }
 }
 
 /// How RTP is transported, from the protocol field of an m= line.
@@ -217,6 +282,8 @@ pub struct Addressing<'a> {
     pub advertised: IpAddr,
     /// Our RTP port for each m-line; RTCP is the next one. `None`, or missing: not carried, port 0.
     pub ports: &'a [Option<u16>],
+    /// For each m-line whether RTCP may come to the RTP port as well; missing: it may not.
+    pub rtcp_mux: &'a [bool],
     /// Our session id.
     pub session_id: u64,
     /// Our session version.
@@ -239,13 +306,23 @@ pub fn rewrite(sdp: &Sdp, to: &Addressing<'_>) -> Sdp {
     let session = section(lines, to.advertised);
     let media =
         sdp.media.iter().enumerate().map(|(mline, media)| match to.ports.get(mline).copied().flatten() {
-            Some(port) => carried(sdp, media, port, to.advertised, &told),
+            Some(port) => {
+                let mux = to.rtcp_mux.get(mline).copied().unwrap_or(false);
+                carried(sdp, media, port, mux, to.advertised, &told)
+            }
             None => not_carried(media, to.advertised, &told),
         });
     Sdp { media: media.collect(), session }
 }
 
-fn carried(sdp: &Sdp, media: &Media, port: u16, advertised: IpAddr, told: &[Vec<u8>]) -> Media {
+fn carried(
+    sdp: &Sdp,
+    media: &Media,
+    port: u16,
+    rtcp_mux: bool,
+    advertised: IpAddr,
+    told: &[Vec<u8>],
+) -> Media {
     let connection = sdp.connection(media);
     let mut lines = vec![media_line(media, port)];
     if connection.is_none() {
@@ -259,6 +336,10 @@ fn carried(sdp: &Sdp, media: &Media, port: u16, advertised: IpAddr, told: &[Vec<
     }
     if hold {
         lines.push(Line::new(format!("a={}", effective_direction(sdp, media).name())));
+    }
+    // Never rtcp-mux-only, which asks too much of a peer, nor a=rtcp, which would only say what holds without it.
+    if rtcp_mux {
+        lines.push(Line::new("a=rtcp-mux".to_owned()));
     }
     Media { section: section(lines, advertised), port, port_count: None, ..media.clone() }
 }
@@ -346,7 +427,8 @@ fn is_end_to_end(attribute: Attribute<'_>) -> bool {
         "ice2",
         "alt",
         "altc",
-        // One port for RTP and RTCP (RFC 5761, RFC 8858), and where RTCP goes instead (RFC 3605): ours is the next port.
+        // One port for RTP and RTCP (RFC 5761, RFC 8858): agreed on each leg. Where RTCP goes instead (RFC 3605): ours
+        // is the next port.
         "rtcp-mux",
         "rtcp-mux-only",
         "rtcp",

@@ -2,14 +2,20 @@
 
 use proptest::prelude::*;
 
-use super::anchor::{Addressing, Crypto, Refusal, Stream, rewrite, survey};
+use super::anchor::{Addressing, Crypto, Mux, Refusal, Relayed, Stream, rewrite, survey};
+use super::formats::Formats;
 use super::{Direction, MediaKind, Sdp};
 use crate::peer_media::PeerMedia;
 
 /// Rewritten for 198.51.100.7 with session 9, version 3; `\n` stands for CRLF.
 fn anchored(body: &str, ports: &[Option<u16>]) -> String {
-    let addressing =
-        Addressing { advertised: "198.51.100.7".parse().unwrap(), ports, session_id: 9, session_version: 3 };
+    let addressing = Addressing {
+        advertised: "198.51.100.7".parse().unwrap(),
+        ports,
+        rtcp_mux: &[],
+        session_id: 9,
+        session_version: 3,
+    };
     let written = rewrite(&sdp(body), &addressing).to_bytes();
     assert_eq!(
         rewrite(&sdp(body), &addressing),
@@ -25,11 +31,28 @@ fn sdp(body: &str) -> Sdp {
 
 fn relay(rtp: &str, rtcp: &str, kind: MediaKind, crypto: Crypto, direction: Direction) -> Stream {
     let peer = Some(PeerMedia { rtp: rtp.parse().unwrap(), rtcp: rtcp.parse().unwrap() });
-    Stream::Relay { peer, kind, crypto, direction }
+    carried(peer, kind, crypto, direction)
+}
+
+/// On ports of its own; formats have tests of their own.
+fn carried(peer: Option<PeerMedia>, kind: MediaKind, crypto: Crypto, direction: Direction) -> Stream {
+    let (mux, formats) = (Mux::Separate, Formats::default());
+    Stream::Relay(Relayed { peer, kind, crypto, direction, mux, formats })
 }
 
 fn streams(body: &str) -> Vec<Stream> {
-    survey(&sdp(body)).unwrap().streams
+    let mut streams = survey(&sdp(body)).unwrap().streams;
+    for stream in &mut streams {
+        if let Stream::Relay(relayed) = stream {
+            relayed.formats = Formats::default();
+        }
+    }
+    streams
+}
+
+fn muxes(body: &str) -> Vec<Mux> {
+    let streams = survey(&sdp(body)).unwrap();
+    (0..streams.streams.len()).filter_map(|mline| Some(streams.relayed(mline)?.mux)).collect()
 }
 
 const PLAIN: &str = "\
@@ -92,7 +115,6 @@ c=IN IP4 192.0.2.10
 a=mid:audio
 a=msid:stream track
 a=rtcp:49180 IN IP4 192.0.2.11
-a=rtcp-mux
 a=rtcp-rsize
 a=rtcp-fb:111 transport-cc
 a=ice-ufrag:abcd
@@ -151,6 +173,57 @@ a=mid:video
 a=recvonly
 "
     );
+}
+
+#[test]
+fn whether_rtcp_shares_the_port_is_said_for_each_side_anew() {
+    let offer = "\
+v=0
+o=- 1 1 IN IP4 192.0.2.10
+s=-
+c=IN IP4 192.0.2.10
+t=0 0
+m=audio 49170 RTP/AVP 0
+a=rtcp:49170
+a=rtcp-mux
+a=ptime:20
+m=video 49172 RTP/AVP 31
+a=RTCP-MUX-only
+a=rtcp-mux
+m=video 49174 RTP/AVP 31
+";
+    assert_eq!(muxes(offer), [Mux::Shared, Mux::Only, Mux::Separate]);
+    let addressing = Addressing {
+        advertised: "198.51.100.7".parse().unwrap(),
+        ports: &[Some(20_000), Some(20_002), Some(20_004)],
+        rtcp_mux: &[false, true, true],
+        session_id: 9,
+        session_version: 3,
+    };
+    let written = String::from_utf8(rewrite(&sdp(offer), &addressing).to_bytes().to_vec()).unwrap();
+    assert_eq!(
+        written.replace("\r\n", "\n"),
+        "\
+v=0
+o=- 9 3 IN IP4 198.51.100.7
+s=-
+c=IN IP4 198.51.100.7
+t=0 0
+m=audio 20000 RTP/AVP 0
+a=ptime:20
+m=video 20002 RTP/AVP 31
+a=rtcp-mux
+m=video 20004 RTP/AVP 31
+a=rtcp-mux
+"
+    );
+    let mut survey = survey(&sdp(offer)).unwrap();
+    survey.allow_mux(|_| false).unwrap();
+    let left: Vec<_> = (0..3).map(|mline| survey.relayed(mline).map(|it| it.mux)).collect();
+    assert_eq!(left, [Some(Mux::Separate), None, Some(Mux::Separate)], "what cannot do without is refused");
+    let only = "v=0\nc=IN IP4 192.0.2.10\nm=audio 4000 RTP/AVP 0\na=rtcp-mux-only\na=rtcp-mux\n";
+    let mut only = super::anchor::survey(&sdp(only)).unwrap();
+    assert_eq!(only.allow_mux(|_| false), Err(Refusal::NothingToCarry));
 }
 
 #[test]
@@ -265,8 +338,7 @@ fn the_old_form_of_hold_becomes_the_new_one() {
             let offer = format!(
                 "v=0\no=- 1 1 IN IP4 192.0.2.10\nc={address}\nm=audio 4000 RTP/AVP 0\n{given}a=ptime:20\n"
             );
-            let stream =
-                Stream::Relay { peer: None, kind: MediaKind::Audio, crypto: Crypto::Clear, direction };
+            let stream = carried(None, MediaKind::Audio, Crypto::Clear, direction);
             assert_eq!(streams(&offer), [stream], "{address} {given}");
             let name = direction.name();
             assert_eq!(
@@ -284,6 +356,7 @@ fn an_ipv6_side_is_written_as_such() {
     let addressing = Addressing {
         advertised: "2001:db8::7".parse().unwrap(),
         ports: &[Some(20_000)],
+        rtcp_mux: &[],
         session_id: 9,
         session_version: 3,
     };
@@ -420,7 +493,7 @@ proptest! {
     fn anything_that_can_be_read_can_be_anchored(body: Vec<u8>, tail in "([a-z]=[ -~]{0,30}\n){0,20}") {
         if let Ok(sdp) = Sdp::parse(&[b"v=0\n".as_slice(), tail.as_bytes(), &body].concat()) {
             let _ = survey(&sdp);
-            let to = Addressing { advertised: "198.51.100.7".parse().unwrap(), ports: &[Some(4)], session_id: 1, session_version: 1 };
+            let to = Addressing { advertised: "198.51.100.7".parse().unwrap(), ports: &[Some(4)], rtcp_mux: &[true], session_id: 1, session_version: 1 };
             let once = rewrite(&sdp, &to);
             prop_assert_eq!(rewrite(&once, &to), once);
         }

@@ -25,12 +25,19 @@ impl LocalOrigin {
     }
 
     /// The other leg's description as this leg's peer gets it: see [`rewrite`].
-    pub fn describe(&mut self, other: &Sdp, advertised: IpAddr, ports: &[Option<u16>]) -> Sdp {
+    pub fn describe(
+        &mut self,
+        other: &Sdp,
+        advertised: IpAddr,
+        ports: &[Option<u16>],
+        rtcp_mux: &[bool],
+    ) -> Sdp {
+        let (session_id, version) = (self.session_id, self.version);
         let addressing =
-            |version| Addressing { advertised, ports, session_id: self.session_id, session_version: version };
-        let mut description = rewrite(other, &addressing(self.version));
+            |session_version| Addressing { advertised, ports, rtcp_mux, session_id, session_version };
+        let mut description = rewrite(other, &addressing(version));
         if self.last.as_ref().is_some_and(|last| *last != description) {
-            description = rewrite(other, &addressing(self.version + 1));
+            description = rewrite(other, &addressing(version + 1));
             self.version += 1;
         }
         self.last = Some(description.clone());
@@ -64,7 +71,7 @@ mod tests {
         };
         let mut origin = LocalOrigin::new(84);
         let mut say = |sdp: &Sdp, port| {
-            let body = origin.describe(sdp, "198.51.100.1".parse().unwrap(), &[Some(port)]).to_bytes();
+            let body = origin.describe(sdp, "198.51.100.1".parse().unwrap(), &[Some(port)], &[]).to_bytes();
             String::from_utf8(body.to_vec()).unwrap().lines().nth(1).unwrap().to_owned()
         };
         assert_eq!(say(&sdp(0, 1), 5000), "o=- 42 1 IN IP4 198.51.100.1");

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sbc_core::command::{CallView, Command, EngineStatus, Reply};
 use sbc_core::config::{
-    EngineConfig, Listener, MediaRealm, MediaSourceRule, MediaTimeouts, NextHop, Prefix, Realm, Route, Trunk,
+    EngineConfig, Listener, MediaRealm, MediaTimeouts, NextHop, Prefix, Realm, Route, Trunk, TrunkMedia,
 };
 use sbc_core::engine::Engine;
 use sbc_core::flow::{Flow, Transport};
@@ -96,7 +96,9 @@ pub struct Setup {
     pub media_timeouts: MediaTimeouts,
     pub ports: std::ops::RangeInclusive<u16>,
     pub hide: bool,
-    pub learn_a: bool,
+    pub rate_factor: u32,
+    pub media_a: TrunkMedia,
+    pub media_b: TrunkMedia,
     /// Streams reach the engine in pieces of these sizes, by turns.
     pub chunks: Vec<usize>,
     /// The user agents hear nothing: messages of the engine are not delivered.
@@ -114,7 +116,9 @@ impl Default for Setup {
             media_timeouts: MediaTimeouts::default(),
             ports: 20000..=20999,
             hide: true,
-            learn_a: false,
+            rate_factor: 3,
+            media_a: TrunkMedia::default(),
+            media_b: TrunkMedia::default(),
             chunks: vec![4096],
             mute: false,
         }
@@ -129,7 +133,9 @@ fn config(setup: &Setup) -> EngineConfig {
             advertised: bind.parse().unwrap(),
             ports: setup.ports.clone(),
             quarantine: Duration::from_secs(1),
-            dscp: 46,
+            dscp_audio: 46,
+            dscp_video: 34,
+            rate_factor: setup.rate_factor,
         },
         hide_topology: setup.hide,
     };
@@ -139,18 +145,16 @@ fn config(setup: &Setup) -> EngineConfig {
         bind: at.parse().unwrap(),
         advertised: at.parse().unwrap(),
     };
-    let trunk = |name: &str, realm, at: &str, rule| {
+    let trunk = |name: &str, realm, at: &str, media| {
         let remote: SocketAddr = at.parse().unwrap();
         Trunk {
             name: name.into(),
             realm: RealmId(realm),
             sources: vec![Prefix { addr: remote.ip(), len: 32 }],
             next_hop: Some(NextHop { listener: ListenerId(realm), remote }),
-            media_source: rule,
+            media,
         }
     };
-    let rule =
-        if setup.learn_a { MediaSourceRule::LearnFromSignallingAddress } else { MediaSourceRule::Signalled };
     EngineConfig {
         node: 1,
         epoch: 1,
@@ -160,10 +164,10 @@ fn config(setup: &Setup) -> EngineConfig {
             listener(1, setup.b_transport, SBC_INSIDE),
         ],
         trunks: vec![
-            trunk("carrier", 0, A_ADDR, rule),
-            trunk("pbx", 1, B_ADDR, MediaSourceRule::Signalled),
+            trunk("carrier", 0, A_ADDR, setup.media_a),
+            trunk("pbx", 1, B_ADDR, setup.media_b),
             // On the same listener as the carrier.
-            trunk("neighbour", 0, NEIGHBOUR_ADDR, MediaSourceRule::Signalled),
+            trunk("neighbour", 0, NEIGHBOUR_ADDR, TrunkMedia::default()),
         ],
         routes: vec![Route { from: TrunkId(0), to: TrunkId(1) }, Route { from: TrunkId(1), to: TrunkId(0) }],
         max_calls: setup.max_calls,
@@ -548,6 +552,6 @@ pub fn sdp(ip: &str, port: u16, formats: &str, more: &str) -> String {
     let _: IpAddr = ip.parse().unwrap();
     format!(
         "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP {formats}\r\n\
-         a=rtpmap:8 PCMA/8000\r\na=ptime:20\r\n{more}"
+         a=rtpmap:8 PCMA/8000\r\na=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\n{more}"
     )
 }

@@ -11,8 +11,8 @@ fn hold_and_resume() {
     let mut pair = Pair::new();
     pair.basic_call();
     let ports = pair.plan().clone();
-    pair.b.on_update = OnUpdate::Answer(sdp("10.9.0.20", 50000, "8", "a=recvonly\r\n"));
-    pair.a.reinvite(Some(&sdp("198.51.100.10", 40000, "8", "a=sendonly\r\n")));
+    pair.b.on_update = OnUpdate::Answer(sdp("10.9.0.20", 50000, "8 101", "a=recvonly\r\n"));
+    pair.a.reinvite(Some(&sdp("198.51.100.10", 40000, "0 8 101", "a=sendonly\r\n")));
     pair.run_ms(200);
     assert!(pair.b.last("INVITE", 0).body().contains("a=sendonly"));
     assert!(pair.a.last("INVITE", 200).body().contains("a=recvonly"));

@@ -9,6 +9,8 @@ mod pair;
 
 mod chance;
 mod changes;
+mod learning;
+mod mux;
 mod races;
 mod refusals;
 mod requests;
@@ -19,6 +21,7 @@ mod streams;
 mod topology;
 
 use pair::{Pair, sdp};
+use sbc_core::config::{MediaSourceRule, TrunkMedia};
 
 /// What A offers unless the scenario is about it.
 pub fn offer() -> String {
@@ -28,6 +31,11 @@ pub fn offer() -> String {
 /// What B answers unless the scenario is about it.
 pub fn answer() -> String {
     sdp("10.9.0.20", 50000, "8 101", "")
+}
+
+/// A trunk whose peers sit behind NAT.
+pub fn learned() -> TrunkMedia {
+    TrunkMedia { source: MediaSourceRule::Address, ..TrunkMedia::default() }
 }
 
 /// Names and addresses of each side, as the other must never see them.

@@ -9,6 +9,7 @@ use sbc_core::id::ListenerId;
 use sbc_core::media::plan::SourcePolicy;
 use sbc_core::record::EndedBy;
 
+use crate::learned;
 use crate::pair::{Media, Pair, Setup, sdp};
 use crate::{answer, offer};
 
@@ -78,7 +79,7 @@ fn dtls_is_refused_and_says_why() {
 
 #[test]
 fn sdes_is_never_learned() {
-    let mut pair = Pair::with(Setup { learn_a: true, ..Setup::default() });
+    let mut pair = Pair::with(Setup { media_a: learned(), ..Setup::default() });
     let key = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz\r\n";
     pair.a.invite("bob", Some(&sdp("198.51.100.10", 40000, "8", key).replace("RTP/AVP", "RTP/SAVP")));
     pair.run_ms(100);
@@ -93,7 +94,7 @@ fn sdes_is_never_learned() {
 
 #[test]
 fn media_behind_nat_is_learned_from_the_signalling_address() {
-    let mut pair = Pair::with(Setup { learn_a: true, ..Setup::default() });
+    let mut pair = Pair::with(Setup { media_a: learned(), ..Setup::default() });
     pair.a.invite("bob", Some(&sdp("192.168.1.10", 40000, "8", "")));
     pair.run_ms(100);
     let learn = SourcePolicy::learn_from("198.51.100.10".parse().unwrap());
@@ -109,7 +110,7 @@ fn media_behind_nat_is_learned_from_the_signalling_address() {
 /// The address in its Contact is one of its own network, or of a binding that is gone.
 #[test]
 fn a_peer_behind_nat_is_asked_where_it_was_last_heard() {
-    let mut pair = Pair::with(Setup { learn_a: true, ..Setup::default() });
+    let mut pair = Pair::with(Setup { media_a: learned(), ..Setup::default() });
     pair.basic_call();
     pair.a.addr.set_port(40_001);
     pair.a.in_dialog("INFO", None, "");

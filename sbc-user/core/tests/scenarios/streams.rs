@@ -6,6 +6,7 @@ use sbc_core::Input;
 use sbc_core::flow::{Flow, Transport};
 use sbc_core::id::{ConnId, ListenerId};
 
+use crate::learned;
 use crate::pair::{Pair, Setup};
 use crate::{assert_hidden, offer};
 
@@ -52,7 +53,7 @@ fn broken_framing_closes_the_connection() {
 #[test]
 fn a_call_whose_connection_breaks_is_ended() {
     // Behind NAT: nobody can connect to it.
-    let setup = Setup { a_transport: Transport::Tls, learn_a: true, ..Setup::default() };
+    let setup = Setup { a_transport: Transport::Tls, media_a: learned(), ..Setup::default() };
     let mut pair = Pair::with(setup);
     pair.basic_call();
     pair.input(Input::StreamBytes { conn: ConnId(1), bytes: b"\0" });
@@ -67,7 +68,7 @@ fn a_call_whose_connection_breaks_is_ended() {
 #[test]
 fn a_lost_connection_ends_the_call_unless_it_comes_back() {
     // Behind NAT: nobody can connect to it.
-    let setup = Setup { a_transport: Transport::Tls, learn_a: true, ..Setup::default() };
+    let setup = Setup { a_transport: Transport::Tls, media_a: learned(), ..Setup::default() };
     let mut pair = Pair::with(setup);
     pair.basic_call();
     pair.input(Input::StreamClosed { conn: ConnId(1) });
@@ -111,7 +112,7 @@ fn a_callee_that_cannot_be_reached() {
 
 #[test]
 fn a_caller_whose_connection_is_lost_while_it_waits() {
-    let mut pair = Pair::with(Setup { a_transport: Transport::Tls, learn_a: true, ..Setup::default() });
+    let mut pair = Pair::with(Setup { a_transport: Transport::Tls, media_a: learned(), ..Setup::default() });
     pair.a.invite("bob", Some(&offer()));
     pair.run_ms(100);
     pair.b.respond(180, None);

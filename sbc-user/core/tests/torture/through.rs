@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use sbc_core::config::{
-    EngineConfig, Listener, MediaRealm, MediaSourceRule, MediaTimeouts, NextHop, Prefix, Realm, Route, Trunk,
+    EngineConfig, Listener, MediaRealm, MediaTimeouts, NextHop, Prefix, Realm, Route, Trunk, TrunkMedia,
 };
 use sbc_core::engine::Engine;
 use sbc_core::flow::{Flow, Transport};
@@ -44,7 +44,15 @@ impl Passage {
 fn realm(name: &str, ip: &str) -> Realm {
     let ip: IpAddr = ip.parse().unwrap();
     let ports = 20_000..=20_099;
-    let media = MediaRealm { bind: ip, advertised: ip, ports, quarantine: Duration::from_secs(30), dscp: 46 };
+    let media = MediaRealm {
+        bind: ip,
+        advertised: ip,
+        ports,
+        quarantine: Duration::from_secs(30),
+        dscp_audio: 46,
+        dscp_video: 46,
+        rate_factor: 3,
+    };
     Realm { name: name.into(), media, hide_topology: true }
 }
 
@@ -56,7 +64,7 @@ fn side(id: u16, sbc: &str, peer: &str) -> (Listener, Trunk) {
         realm: RealmId(id),
         sources: vec![Prefix { addr: remote.ip(), len: 32 }],
         next_hop: Some(NextHop { listener: ListenerId(id), remote }),
-        media_source: MediaSourceRule::Signalled,
+        media: TrunkMedia::default(),
     };
     (listener, trunk)
 }

@@ -4,17 +4,17 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use sbc_core::config::{MediaSourceRule, NextHop, Prefix, Route, Trunk};
+use sbc_core::config::{NextHop, Prefix, Route, Trunk};
 use sbc_core::flow::Transport;
 use sbc_core::id::{ListenerId, RealmId, TrunkId};
 
 use super::super::diagnostic::Problems;
 use super::super::host::Host;
-use super::super::schema::{File, PeerSection, Preset};
+use super::super::schema::{File, PeerSection, Preset, RulesSection};
 use super::super::table::At;
 use super::super::values::{NextHopText, host_prefix};
 use super::super::{Diagnostic, TlsPeer};
-use super::{DraftListener, DraftRealm, SIP_PORT, SIPS_PORT};
+use super::{DraftListener, DraftRealm, SIP_PORT, SIPS_PORT, rules};
 use crate::transport::tls::certs;
 
 /// Debian's bundle of public authorities.
@@ -60,6 +60,7 @@ pub(super) fn validate(
                 draft.name.clone(),
                 RealmId(index),
                 draft.section.preset,
+                &RulesSection::default(),
                 peer,
                 &mut tls,
             ));
@@ -81,7 +82,7 @@ pub(super) fn validate(
             problems.add(error.allowed("at least one of them"));
         }
         let realm = RealmId(u16::try_from(index).unwrap_or(u16::MAX));
-        trunks.push(context.trunk(name.clone(), realm, None, &section.peer, &mut tls));
+        trunks.push(context.trunk(name.clone(), realm, None, &section.rules, &section.peer, &mut tls));
     }
     check_trunks(&trunks, problems);
     if trunks.is_empty() && file.trunks.is_empty() && realms.len() == file.realms.len() {
@@ -98,6 +99,7 @@ impl Context<'_> {
         name: At<String>,
         realm: RealmId,
         preset: Option<Preset>,
+        own: &RulesSection,
         peer: &PeerSection,
         tls: &mut Vec<(NextHop, TlsPeer)>,
     ) -> DraftTrunk {
@@ -116,7 +118,11 @@ impl Context<'_> {
                 realm,
                 sources: sources.iter().map(|at| at.value).collect(),
                 next_hop,
-                media_source: peer.media_source.as_ref().map_or(MediaSourceRule::Signalled, |at| at.value),
+                media: self
+                    .realms
+                    .get(usize::from(realm.0))
+                    .map(|realm| rules::validate(own, realm, self.problems))
+                    .unwrap_or_default(),
             },
             name,
             preset,

@@ -280,9 +280,7 @@ impl Side {
         };
         match old {
             None => fresh,
-            Some(old) if StreamSide { dscp: fresh.plan.dscp, ..old.plan.clone() } == fresh.plan => {
-                Self { plan: fresh.plan, ..old }
-            }
+            Some(old) if keeps_learned(&old.plan, &fresh.plan) => Self { plan: fresh.plan, ..old },
             Some(old) => Self { plan: fresh.plan, learned_rtp: None, learned_rtcp: None, ..old },
         }
     }
@@ -327,6 +325,16 @@ impl Side {
             ..DirectionCounters::default()
         }
     }
+}
+
+/// Whether what was learned under one plan holds under the next: on the same port, while no other opening voids it.
+fn keeps_learned(old: &StreamSide, fresh: &StreamSide) -> bool {
+    let opening = |side: &StreamSide| match side.source {
+        SourcePolicy::Learn { window, .. } => Some(window.opening),
+        SourcePolicy::Signalled => None,
+    };
+    (old.local_ip, old.local_rtp_port) == (fresh.local_ip, fresh.local_rtp_port)
+        && opening(old) == opening(fresh)
 }
 
 fn signalled(side: &StreamSide, kind: MediaKind) -> Option<SocketAddr> {

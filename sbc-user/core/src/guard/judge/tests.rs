@@ -1,7 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::config::{Listener, MediaSourceRule, MediaTimeouts, NextHop, Trunk};
+use crate::config::{Listener, MediaTimeouts, NextHop, Trunk, TrunkMedia};
 use crate::guard::{Denial, Limit};
 use crate::id::ListenerId;
 
@@ -28,7 +28,7 @@ fn guard_with(change: impl FnOnce(&mut GuardPolicy)) -> Guard {
         realm: OURS,
         sources: vec![prefix("192.0.2.0/24"), prefix("2001:db8:1:1::7/128")],
         next_hop: Some(NextHop { listener: ListenerId(0), remote: "198.51.100.7:5060".parse().unwrap() }),
-        media_source: MediaSourceRule::Signalled,
+        media: TrunkMedia::default(),
     };
     Guard::new(&EngineConfig {
         node: 0,
