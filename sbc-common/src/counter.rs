@@ -110,6 +110,8 @@ counters! {
     DropWrongKind = 74, "drop_wrong_kind";
     /// Dropped: the system would not send it (relay only: the kernel's own path never asks).
     DropNotSent = 75, "drop_not_sent";
+    /// Dropped: more packets in a second than the flow may have.
+    DropOverRate = 76, "drop_over_rate";
 
     /// Dropped: to a SIP address of ours, from the operator's block list.
     DropBlocked = 96, "drop_blocked";

@@ -243,6 +243,17 @@ impl Allowed {
         Self { address, port: [0; 2], prefix, unused: 0 }
     }
 
+    /// Whether a source may claim a slot in `Learning`.
+    #[inline(always)]
+    pub const fn may_claim(self, source: Endpoint) -> bool {
+        // In 64 bits, where a shift by 32 is one.
+        let beyond = if self.prefix > 32 { 0 } else { 32 - self.prefix as u64 };
+        let compared = (u32::MAX as u64) >> beyond << beyond;
+        let differs = u32::from_be_bytes(self.address) ^ u32::from_be_bytes(source.address);
+        let port = u16::from_ne_bytes(self.port);
+        differs as u64 & compared == 0 && (port == 0 || port == u16::from_ne_bytes(source.port))
+    }
+
     /// As the word in the map.
     #[inline(always)]
     pub const fn to_word(self) -> u64 {
@@ -519,6 +530,27 @@ mod tests {
         let memory: [u64; FlowSlot::WORDS] = unsafe { core::mem::transmute(slot) };
         assert_eq!(slot.to_words(), memory);
         assert_eq!(FlowSlot::from_words(memory), Some(slot));
+    }
+
+    #[test]
+    fn who_may_claim_is_a_prefix_and_perhaps_a_port() {
+        let source = |last, port| Endpoint::new([203, 0, 113, last], port);
+        for (prefix, expected) in [
+            (0, [true; 4]),
+            (1, [true; 4]),
+            (24, [true; 4]),
+            (25, [true, true, true, false]),
+            (31, [true, true, false, false]),
+            (32, [true, false, false, false]),
+            (33, [true, false, false, false]),
+        ] {
+            let allowed = Allowed::any_port([203, 0, 113, 4], prefix);
+            assert_eq!([4, 5, 6, 200].map(|last| allowed.may_claim(source(last, 99))), expected, "/{prefix}");
+        }
+        assert!(Allowed::any_port([0; 4], 0).may_claim(source(1, 1)));
+        assert!(!Allowed::any_port([128, 0, 0, 0], 1).may_claim(Endpoint::new([127, 255, 255, 255], 1)));
+        let one_port = Allowed { port: 99u16.to_be_bytes(), ..Allowed::any_port([203, 0, 113, 0], 24) };
+        assert_eq!([98, 99].map(|port| one_port.may_claim(source(7, port))), [false, true]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The only raw pointers: access to the frame, to a flow slot and to the guard's windows.
+//! The only raw pointers: access to the frame, to flow slots and cold slots, and to the guard's windows.
 //!
 //! Frame data is read and written by single instructions of the width asked for, whatever the alignment: the kernel
 //! verifier allows it where the machine does, while the compiler would split an unaligned access into bytes. A slot
@@ -9,7 +9,7 @@ use aya_ebpf::programs::XdpContext;
 use sbc_common::flow::FlowSlot;
 use sbc_common::flow6::FlowSlot6;
 use sbc_common::guard::DenyEntry;
-use sbc_common::stream::{Run, StreamSlot};
+use sbc_common::stream::StreamSlot;
 use sbc_common::window;
 
 use crate::clock;
@@ -313,27 +313,40 @@ impl SharedWord {
     }
 }
 
-/// A flow's numbering in the map. Only an estimate hangs on it, so it is read and written without a lock.
-pub struct Numbering(*mut u64);
+/// A cold slot in the map. Nothing but the rate is decided by it, and that within a packet or two, so it is read and
+/// written without a lock.
+#[derive(Clone, Copy)]
+pub struct Stream(*mut u64);
 
-impl Numbering {
-    /// The numbering behind a pointer that a map lookup returned.
+impl Stream {
+    /// The slot behind a pointer that a map lookup returned.
     #[inline(always)]
     pub fn at(pointer: *mut StreamSlot) -> Self {
         Self(pointer.cast())
     }
 
-    /// Takes note of a packet.
+    /// One word.
     #[inline(always)]
-    pub fn see(&self, packet: Run) {
+    pub fn word<const WORD: usize>(&self) -> u64 {
+        const { assert!(WORD < StreamSlot::WORDS) };
         // SAFETY: the pointer is to a slot of the map, which is aligned and never freed while the program runs.
-        unsafe {
-            let (run, expected) =
-                (self.0.add(StreamSlot::RUN), self.0.add(StreamSlot::EXPECTED).cast::<u32>());
-            let (after, more) = Run::from_word(run.read_volatile()).see(packet);
-            run.write_volatile(after.to_word());
-            expected.write_volatile(expected.read_volatile().wrapping_add(u32::from(more)));
-        }
+        unsafe { self.0.add(WORD).read_volatile() }
+    }
+
+    /// Writes one word.
+    #[inline(always)]
+    pub fn set_word<const WORD: usize>(&self, value: u64) {
+        const { assert!(WORD < StreamSlot::WORDS) };
+        // SAFETY: as above.
+        unsafe { self.0.add(WORD).write_volatile(value) }
+    }
+
+    /// Writes the last quarter in memory of a word whose rest is the daemon's.
+    #[inline(always)]
+    pub fn set_last_quarter<const WORD: usize>(&self, value: u16) {
+        const { assert!(WORD < StreamSlot::WORDS) };
+        // SAFETY: as above.
+        unsafe { self.0.add(WORD).cast::<u16>().add(3).write_volatile(value) }
     }
 }
 

@@ -84,6 +84,7 @@ reasons! {
         Dtls = DropDtls,
         NotRtp = DropNotRtp,
         WrongKind = DropWrongKind,
+        OverRate = DropOverRate,
         Blocked = DropBlocked,
         Denied = DropDenied,
         NotAllowed = DropNotAllowed,

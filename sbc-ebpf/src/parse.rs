@@ -1,5 +1,7 @@
-//! From the frame to a UDP datagram: Ethernet, at most one VLAN tag (IEEE 802.1Q), IPv4 without options (RFC 791),
-//! UDP (RFC 768). Whatever does not fit is not judged here: it passes.
+//! From the frame to a UDP datagram: Ethernet and up to two VLAN tags (IEEE 802.1Q, 802.1ad) here, each IP version in a
+//! module of its own. Whatever does not fit is not judged: it passes.
+
+pub mod v4;
 
 use crate::ctx::Frame;
 use crate::outcome::PassReason;
@@ -15,131 +17,83 @@ pub const UDP_BYTES: usize = 8;
 
 /// EtherType of IPv4.
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
-/// EtherType of a VLAN tag.
+/// EtherType of a VLAN tag (IEEE 802.1Q).
 pub const ETHERTYPE_VLAN: u16 = 0x8100;
+/// EtherType of the outer of two VLAN tags (IEEE 802.1ad).
+pub const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
 
 /// IP protocol number of UDP.
 pub const UDP: u8 = 17;
 
 const VLAN_ID_MASK: u16 = 0x0fff;
-const VERSION_4_IHL_5: u8 = 0x45;
-/// More fragments, and the fragment offset; not the reserved bit and not "don't fragment".
-const FRAGMENT_MASK: u16 = 0x3fff;
 
-/// What the headers say. Lengths are as announced and not yet compared with the frame's.
+/// What stands before the IP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Datagram {
+pub struct Link {
+    /// EtherType behind the tags.
+    pub ether_type: u16,
     /// Where the IP header starts.
     pub ip_offset: usize,
     /// The VLAN id; 0 without a tag or with a priority tag.
     pub vlan: u16,
-    /// Source address and port, as the word of an `Endpoint`.
-    pub source: u64,
-    /// Destination address, as it lies in memory.
-    pub destination_address: u32,
-    /// Destination port.
-    pub destination_port: u16,
-    /// Length of the IP packet.
-    pub ip_bytes: u16,
-    /// Length of the UDP header and payload.
-    pub udp_bytes: u16,
+    /// The VLAN id of the outer of two tags; 0 if there are not two.
+    pub outer_vlan: u16,
 }
 
-/// Reads the headers.
+/// Reads the Ethernet header and the tags. Either kind of tag is taken in either place: not everybody nests them as
+/// IEEE 802.1ad says.
 #[inline(always)]
-pub fn datagram(frame: &Frame) -> Result<Datagram, PassReason> {
+pub fn link(frame: &Frame) -> Result<Link, PassReason> {
     let ethernet = frame.window::<ETHERNET_BYTES>(0).ok_or(PassReason::Truncated)?;
-    match u16::from_be(ethernet.load16::<12>()) {
-        ETHERTYPE_IPV4 => ipv4(frame, ETHERNET_BYTES, 0),
-        ETHERTYPE_VLAN => {
-            let tag = frame.window::<VLAN_BYTES>(ETHERNET_BYTES).ok_or(PassReason::Truncated)?;
-            if u16::from_be(tag.load16::<2>()) != ETHERTYPE_IPV4 {
-                return Err(PassReason::NotIp);
-            }
-            ipv4(frame, ETHERNET_BYTES + VLAN_BYTES, u16::from_be(tag.load16::<0>()) & VLAN_ID_MASK)
-        }
-        _ => Err(PassReason::NotIp),
+    let ether_type = u16::from_be(ethernet.load16::<12>());
+    if !is_tag(ether_type) {
+        return Ok(Link { ether_type, ip_offset: ETHERNET_BYTES, vlan: 0, outer_vlan: 0 });
     }
+    let (vlan, ether_type) = tag(frame, ETHERNET_BYTES)?;
+    if !is_tag(ether_type) {
+        return Ok(Link { ether_type, ip_offset: ETHERNET_BYTES + VLAN_BYTES, vlan, outer_vlan: 0 });
+    }
+    let (outer_vlan, (vlan, ether_type)) = (vlan, tag(frame, ETHERNET_BYTES + VLAN_BYTES)?);
+    Ok(Link { ether_type, ip_offset: ETHERNET_BYTES + 2 * VLAN_BYTES, vlan, outer_vlan })
 }
 
 #[inline(always)]
-fn ipv4(frame: &Frame, ip_offset: usize, vlan: u16) -> Result<Datagram, PassReason> {
-    let ip = frame.window::<IPV4_BYTES>(ip_offset).ok_or(PassReason::Truncated)?;
-    if ip.load8::<0>() != VERSION_4_IHL_5 {
-        return Err(PassReason::IpOptions);
-    }
-    if u16::from_be(ip.load16::<6>()) & FRAGMENT_MASK != 0 {
-        return Err(PassReason::Fragment);
-    }
-    if ip.load8::<9>() != UDP {
-        return Err(PassReason::NotUdp);
-    }
-    let udp = frame.window::<UDP_BYTES>(ip_offset + IPV4_BYTES).ok_or(PassReason::Truncated)?;
-    let ([a, b, c, d], [e, f]) = (ip.load32::<12>().to_ne_bytes(), udp.load16::<0>().to_ne_bytes());
-    Ok(Datagram {
-        ip_offset,
-        vlan,
-        source: u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]),
-        destination_address: ip.load32::<16>(),
-        destination_port: u16::from_be(udp.load16::<2>()),
-        ip_bytes: u16::from_be(ip.load16::<2>()),
-        udp_bytes: u16::from_be(udp.load16::<4>()),
-    })
+fn is_tag(ether_type: u16) -> bool {
+    matches!(ether_type, ETHERTYPE_VLAN | ETHERTYPE_SERVICE_VLAN)
+}
+
+/// The VLAN id of the tag at an offset, and the EtherType behind it.
+#[inline(always)]
+fn tag(frame: &Frame, offset: usize) -> Result<(u16, u16), PassReason> {
+    let tag = frame.window::<VLAN_BYTES>(offset).ok_or(PassReason::Truncated)?;
+    Ok((u16::from_be(tag.load16::<0>()) & VLAN_ID_MASK, u16::from_be(tag.load16::<2>())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    const UNTAGGED: [u8; 42] = [
-        2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00, // Ethernet
-        0x45, 0, 0, 28, 0, 1, 0x40, 0, 64, 17, 0, 0, 203, 0, 113, 5, 192, 0, 2, 1, // IPv4
-        0x0f, 0xa0, 0x4e, 0x20, 0, 8, 0, 0, // UDP
-    ];
-
-    fn expected(ip_offset: usize, vlan: u16) -> Datagram {
-        Datagram {
-            ip_offset,
-            vlan,
-            source: u64::from_ne_bytes([203, 0, 113, 5, 0x0f, 0xa0, 0, 0]),
-            destination_address: u32::from_ne_bytes([192, 0, 2, 1]),
-            destination_port: 20_000,
-            ip_bytes: 28,
-            udp_bytes: 8,
-        }
-    }
 
     #[test]
-    fn headers_are_read_with_and_without_a_tag() {
-        assert_eq!(datagram(&Frame::over(&mut UNTAGGED.clone())), Ok(expected(14, 0)));
-        let mut tagged = [0; 46];
-        tagged[..12].copy_from_slice(&UNTAGGED[..12]);
-        tagged[12..16].copy_from_slice(&[0x81, 0, 0xa1, 0x23]);
-        tagged[16..].copy_from_slice(&UNTAGGED[12..]);
-        assert_eq!(datagram(&Frame::over(&mut tagged)), Ok(expected(18, 0x123)));
-        tagged[12..14].copy_from_slice(&[0x88, 0xa8]);
-        assert_eq!(datagram(&Frame::over(&mut tagged)), Err(PassReason::NotIp));
-    }
-
-    #[test]
-    fn dont_fragment_is_not_a_fragment() {
-        for (bits, result) in [
-            (0x40, Ok(expected(14, 0))),
-            (0x20, Err(PassReason::Fragment)),
-            (0x01, Err(PassReason::Fragment)),
-        ] {
-            let mut frame = UNTAGGED;
-            frame[20] = bits;
-            assert_eq!(datagram(&Frame::over(&mut frame)), result, "{bits:#x}");
+    fn tags_are_read_and_ends_are_found() {
+        let macs = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+        let read = |rest: &[u8]| {
+            let mut bytes = [0; 22];
+            bytes[..12].copy_from_slice(&macs);
+            bytes[12..12 + rest.len()].copy_from_slice(rest);
+            link(&Frame::over(&mut bytes[..12 + rest.len()]))
+        };
+        let link = |ether_type, ip_offset, vlan, outer_vlan| {
+            Ok::<_, PassReason>(Link { ether_type, ip_offset, vlan, outer_vlan })
+        };
+        assert_eq!(read(&[8, 0]), link(0x0800, 14, 0, 0));
+        assert_eq!(read(&[0x81, 0, 0xa1, 0x23, 0x86, 0xdd]), link(0x86dd, 18, 0x123, 0));
+        let two = [0x88, 0xa8, 0xf0, 7, 0x81, 0, 0xa1, 0x23, 8, 0];
+        assert_eq!(read(&two), link(0x0800, 22, 0x123, 7));
+        for length in [0, 1, 3, 5, 7, 9] {
+            assert_eq!(read(&two[..length]), Err(PassReason::Truncated), "{length}");
         }
-    }
-
-    proptest! {
-        #[test]
-        fn a_cut_frame_is_truncated(length in 0..42usize) {
-            let mut frame = UNTAGGED;
-            prop_assert_eq!(datagram(&Frame::over(&mut frame[..length])), Err(PassReason::Truncated));
-        }
+        assert_eq!(read(&[0x88, 0xa8, 0, 7, 8, 0]), link(0x0800, 18, 7, 0));
+        assert_eq!(read(&[0x81, 0, 0, 7, 0x81, 0, 0, 8, 8, 0]), link(0x0800, 22, 8, 7));
+        assert_eq!(read(&[0x81, 0, 0, 7, 0x81, 0, 0, 8, 0x81, 0]), link(0x8100, 22, 8, 7));
     }
 }

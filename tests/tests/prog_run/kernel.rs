@@ -164,6 +164,14 @@ impl Kernel {
         FlowSlot::from_words(self.flows.get(&index.0, 0).unwrap()).unwrap()
     }
 
+    pub(crate) fn stream(&self, index: SlotIndex) -> StreamSlot {
+        StreamSlot::from_words(self.streams.get(&index.0, 0).unwrap())
+    }
+
+    pub(crate) fn set_stream(&mut self, index: SlotIndex, stream: &StreamSlot) {
+        self.streams.set(index.0, stream.to_words(), 0).unwrap();
+    }
+
     pub(crate) fn set_slot(&mut self, index: SlotIndex, slot: &FlowSlot) {
         self.flows.set(index.0, slot.to_words(), 0).unwrap();
     }

@@ -15,5 +15,6 @@ mod kernel;
 mod learning;
 mod packet;
 mod properties;
+mod streams;
 mod table;
 mod world;

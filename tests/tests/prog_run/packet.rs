@@ -23,6 +23,8 @@ pub(crate) struct Packet {
     pub(crate) destination_mac: [u8; 6],
     pub(crate) source_mac: [u8; 6],
     pub(crate) vlan: Option<u16>,
+    /// The outer of two tags (IEEE 802.1ad).
+    pub(crate) outer_vlan: Option<u16>,
     pub(crate) source: ([u8; 4], u16),
     pub(crate) destination: ([u8; 4], u16),
     pub(crate) tos: u8,
@@ -43,6 +45,7 @@ impl Packet {
             destination_mac: [2, 0, 0, 0, 0, 0xaa],
             source_mac: [2, 0, 0, 0, 0, 0xbb],
             vlan: None,
+            outer_vlan: None,
             source,
             destination,
             tos: 0,
@@ -82,6 +85,10 @@ impl Packet {
             UdpChecksum::Wrong => udp.checksum = if udp.checksum == 0x0101 { 0x0202 } else { 0x0101 },
         }
         let mut frame = [self.destination_mac, self.source_mac].concat();
+        if let Some(vlan) = self.outer_vlan {
+            frame.extend([0x88, 0xa8]);
+            frame.extend(vlan.to_be_bytes());
+        }
         if let Some(vlan) = self.vlan {
             frame.extend([0x81, 0]);
             frame.extend(vlan.to_be_bytes());

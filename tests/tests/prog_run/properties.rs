@@ -30,11 +30,25 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
         }),
         1 => prop::collection::vec(any::<u8>(), 0..1400),
     ];
-    let vlan = prop_oneof![4 => Just(None), 1 => Just(Some(VLAN)), 1 => any::<u16>().prop_map(Some)];
+    let vlans = prop_oneof![
+        4 => Just((None, None)),
+        1 => Just((Some(VLAN), None)),
+        1 => Just((Some(VLAN), Some(OUTER_VLAN))),
+        1 => any::<u16>().prop_map(|vlan| (Some(vlan), None)),
+    ];
     let sum = prop_oneof![4 => Just(UdpChecksum::Right), 1 => Just(UdpChecksum::None)];
-    let packet = (source, destination, payload, vlan, any::<(u8, u8, u16)>(), sum, 0..40usize).prop_map(
-        |(source, destination, payload, vlan, (tos, ttl, identification), udp_checksum, padding)| Packet {
+    let packet = (source, destination, payload, vlans, any::<(u8, u8, u16)>(), sum, 0..40usize).prop_map(
+        |(
+            source,
+            destination,
+            payload,
+            (vlan, outer_vlan),
+            (tos, ttl, identification),
+            udp_checksum,
+            padding,
+        )| Packet {
             vlan,
+            outer_vlan,
             tos,
             ttl,
             identification,
@@ -69,7 +83,7 @@ fn slots() -> impl Strategy<Value = [(FlowState, PortKind, u16, u64, u64); 2]> {
     let slot = (
         prop_oneof![1 => Just(Idle), 4 => Just(Learning), 8 => Just(Latched), 1 => Just(Relay)],
         prop_oneof![6 => Just(PortKind::Rtp), 1 => Just(PortKind::Rtcp)],
-        prop_oneof![2 => Just(BACK), 2 => Just(ACROSS), 2 => Just(ACROSS_TAGGED), 1 => 0..8u16],
+        prop_oneof![2 => Just(BACK), 2 => Just(ACROSS), 2 => Just(ACROSS_TAGGED), 1 => Just(ACROSS_TAGGED_TWICE), 1 => 0..9u16],
         prop_oneof![3 => Just(0), 1 => any::<u64>()],
         prop_oneof![3 => Just(0), 1 => any::<u64>()],
     );
@@ -100,6 +114,7 @@ fn what_leaves_is_well_formed() {
             }
             let outside = kernel.slot(OUTSIDE_RTP);
             kernel.set_slot(VLAN_RTP, &outside);
+            kernel.set_slot(OUTER_VLAN_RTP, &outside);
             let ran = kernel.run(&frame);
             kernel.events();
 
@@ -127,7 +142,11 @@ fn what_leaves_is_well_formed() {
     assert!(left.get() > 400, "only {} packets left: the property says little", left.get());
 }
 
-/// What follows the Ethernet header and its tag.
+/// What follows the Ethernet header and its tags.
 fn ip_packet(frame: &[u8]) -> &[u8] {
-    if frame[12..14] == [0x81, 0] { &frame[18..] } else { &frame[14..] }
+    match frame[12..14] {
+        [0x88, 0xa8] => &frame[22..],
+        [0x81, 0] => &frame[18..],
+        _ => &frame[14..],
+    }
 }

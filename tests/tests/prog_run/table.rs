@@ -69,9 +69,9 @@ fn with_options() -> Vec<u8> {
     frame
 }
 
-fn two_tags() -> Vec<u8> {
-    let mut frame = Packet { vlan: Some(VLAN), ..from_outside() }.bytes();
-    frame.splice(12..12, [0x81, 0, 0, 7]);
+fn three_tags() -> Vec<u8> {
+    let mut frame = Packet { vlan: Some(VLAN), outer_vlan: Some(OUTER_VLAN), ..from_outside() }.bytes();
+    frame.splice(12..12, [0x88, 0xa8, 0, 7]);
     frame
 }
 
@@ -90,6 +90,12 @@ fn forwarding() -> Vec<Row> {
         out
     };
     let tagged = |packet: Packet| Packet { vlan: Some(VLAN), ..packet };
+    let twice = |packet: Packet| Packet { vlan: Some(VLAN), outer_vlan: Some(OUTER_VLAN | 0x6000), ..packet };
+    let on_outer_vlan: fn(&mut Kernel) = |kernel| {
+        let slot = kernel.slot(OUTSIDE_RTP);
+        kernel.set_slot(OUTER_VLAN_RTP, &slot);
+        kernel.edit_head(OUTSIDE_RTP, |head| head.state = FlowState::Idle);
+    };
     let on_vlan: fn(&mut Kernel) = |kernel| {
         let slot = kernel.slot(OUTSIDE_RTP);
         kernel.set_slot(VLAN_RTP, &slot);
@@ -155,6 +161,50 @@ fn forwarding() -> Vec<Row> {
             forwarded(from_outside(), ACROSS_TAGGED, (INSIDE, INSIDE_PORT), INSIDE_PEER),
         ),
         forwards(
+            "two VLAN tags are taken off",
+            on_outer_vlan,
+            twice(from_outside()),
+            to_inside(from_outside()),
+        ),
+        forwards(
+            "two VLAN tags of one kind are taken off",
+            on_outer_vlan,
+            twice(from_outside()),
+            to_inside(from_outside()),
+        ),
+        forwards(
+            "two VLAN tags are put on",
+            |kernel| kernel.edit_head(OUTSIDE_RTP, |head| head.next_hop = ACROSS_TAGGED_TWICE),
+            from_outside(),
+            forwarded(from_outside(), ACROSS_TAGGED_TWICE, (INSIDE, INSIDE_PORT), INSIDE_PEER),
+        ),
+        forwards(
+            "two VLAN tags are replaced by two",
+            |kernel| {
+                let mut slot = kernel.slot(OUTSIDE_RTP);
+                slot.head.next_hop = ACROSS_TAGGED_TWICE;
+                kernel.set_slot(OUTER_VLAN_RTP, &slot);
+            },
+            twice(from_outside()),
+            forwarded(from_outside(), ACROSS_TAGGED_TWICE, (INSIDE, INSIDE_PORT), INSIDE_PEER),
+        ),
+        forwards(
+            "two VLAN tags are replaced by one",
+            |kernel| {
+                let mut slot = kernel.slot(OUTSIDE_RTP);
+                slot.head.next_hop = ACROSS_TAGGED;
+                kernel.set_slot(OUTER_VLAN_RTP, &slot);
+            },
+            twice(from_outside()),
+            forwarded(from_outside(), ACROSS_TAGGED, (INSIDE, INSIDE_PORT), INSIDE_PEER),
+        ),
+        forwards(
+            "as many packets as the flow may have",
+            |kernel| kernel.edit_stream(OUTSIDE_RTP, |stream| stream.limit = 1),
+            from_outside(),
+            to_inside(from_outside()),
+        ),
+        forwards(
             "the learned source before the expected one",
             |kernel| {
                 kernel.edit(OUTSIDE_RTP, |slot| {
@@ -209,7 +259,7 @@ fn passing() -> Vec<Row> {
             from_outside().with(&[(12, &[0x86, 0xdd])]),
             &[PassExtensionHeader],
         ),
-        passes("two VLAN tags", as_signalled, two_tags(), &[PassNotIp]),
+        passes("three VLAN tags", as_signalled, three_tags(), &[PassNotIp]),
         passes("cut after Ethernet", as_signalled, from_outside().bytes()[..IP].to_vec(), &[PassTruncated]),
         passes("IP options", as_signalled, with_options(), &[PassIpOptions]),
         passes("not version 4", as_signalled, from_outside().with(&[(IP, &[0x65])]), &[PassIpOptions]),
@@ -226,6 +276,12 @@ fn passing() -> Vec<Row> {
             "our address on a VLAN that it is not on",
             as_signalled,
             Packet { vlan: Some(VLAN + 1), ..from_outside() }.bytes(),
+            &[PassNotOurAddress],
+        ),
+        passes(
+            "our address on an outer VLAN that it is not on",
+            as_signalled,
+            Packet { vlan: Some(VLAN), outer_vlan: Some(OUTER_VLAN + 1), ..from_outside() }.bytes(),
             &[PassNotOurAddress],
         ),
         passes("a port of no use", as_signalled, to_port(5070), &[PassNotMediaPort]),
@@ -322,6 +378,18 @@ fn dropping() -> Vec<Row> {
             from_outside().bytes(),
             &[DropNoDestination],
         ),
+        drops(
+            "more packets than the flow may have",
+            |kernel| {
+                kernel.edit_stream(OUTSIDE_RTP, |stream| stream.limit = 2);
+                for _ in 0..2 {
+                    assert_eq!(kernel.run(&from_outside().bytes()).action, Action::Redirect);
+                }
+                kernel.edit(OUTSIDE_RTP, |slot| slot.packets = 0);
+            },
+            from_outside().bytes(),
+            &[DropOverRate],
+        ),
         drops("an empty datagram", as_signalled, outside_payload(&[]), &[DropShortMedia]),
         drops("shorter than RTP", as_signalled, outside_payload(&[0x80; 11]), &[DropShortMedia]),
         drops(
@@ -363,7 +431,9 @@ fn every_packet_goes_as_the_table_says() {
     let Some(mut kernel) = Kernel::with_call("every_packet_goes_as_the_table_says") else { return };
     for row in table() {
         kernel.install_call();
-        kernel.set_slot(VLAN_RTP, &Default::default());
+        for index in [VLAN_RTP, OUTER_VLAN_RTP] {
+            kernel.set_slot(index, &Default::default());
+        }
         kernel.reset_guard();
         (row.given)(&mut kernel);
         let ran = kernel.run(&row.frame);
@@ -373,7 +443,7 @@ fn every_packet_goes_as_the_table_says() {
             counted: row.counted.to_vec(),
         };
         assert_eq!(ran, expected, "{}", row.name);
-        let packets: u64 = [OUTSIDE_RTP, OUTSIDE_RTCP, INSIDE_RTP, VLAN_RTP]
+        let packets: u64 = [OUTSIDE_RTP, OUTSIDE_RTCP, INSIDE_RTP, VLAN_RTP, OUTER_VLAN_RTP]
             .map(|index| kernel.flows.get(&index.0, 0).unwrap()[6])
             .iter()
             .sum();
@@ -402,10 +472,14 @@ fn every_numbered_outcome_has_a_row() {
 #[test]
 fn a_frame_cut_anywhere_is_never_forwarded() {
     let Some(mut kernel) = Kernel::with_call("a_frame_cut_anywhere_is_never_forwarded") else { return };
-    for packet in [from_outside(), Packet { vlan: Some(VLAN), ..from_outside() }, rtcp_from_outside()] {
+    let tagged = Packet { vlan: Some(VLAN), ..from_outside() };
+    let twice = Packet { outer_vlan: Some(OUTER_VLAN), ..tagged.clone() };
+    for packet in [from_outside(), tagged, twice, rtcp_from_outside()] {
         kernel.install_call();
         let slot = kernel.slot(OUTSIDE_RTP);
-        kernel.set_slot(VLAN_RTP, &slot);
+        for index in [VLAN_RTP, OUTER_VLAN_RTP] {
+            kernel.set_slot(index, &slot);
+        }
         let frame = packet.bytes();
         let headers = frame.len() - packet.payload.len();
         // The kernel itself refuses less than an Ethernet header.
@@ -442,8 +516,7 @@ fn a_flow_knows_how_many_packets_there_should_have_been() {
     let Some(mut kernel) = Kernel::with_call("a_flow_knows_how_many_packets_there_should_have_been") else {
         return;
     };
-    let expected =
-        |kernel: &Kernel| kernel.streams.get(&OUTSIDE_RTP.0, 0).unwrap()[StreamSlot::EXPECTED] & 0xffff_ffff;
+    let expected = |kernel: &Kernel| u64::from(kernel.stream(OUTSIDE_RTP).expected);
     let send = |kernel: &Kernel, number: u16| {
         let mut packet = from_outside();
         packet.payload[2..4].copy_from_slice(&number.to_be_bytes());
@@ -459,7 +532,7 @@ fn a_flow_knows_how_many_packets_there_should_have_been() {
     send(&kernel, 100);
     assert_eq!(expected(&kernel), 9);
     kernel.run(&rtcp_from_outside().bytes());
-    assert_eq!(kernel.streams.get(&OUTSIDE_RTCP.0, 0).unwrap(), [0; StreamSlot::WORDS]);
+    assert_eq!(kernel.stream(OUTSIDE_RTCP), StreamSlot::default());
 }
 
 #[test]

@@ -8,6 +8,7 @@
 use sbc_common::addr::{AddressSlot, Endpoint};
 use sbc_common::flow::{Allowed, FlowHead, FlowSlot, FlowState, PortKind, SlotIndex, Target, Way};
 use sbc_common::next_hop::NextHop;
+use sbc_common::stream::StreamSlot;
 
 use crate::kernel::{INGRESS, Kernel, OTHER};
 use crate::packet::Packet;
@@ -26,13 +27,16 @@ pub(crate) const GENERATION: u16 = 0x0307;
 
 /// The VLAN on which the outside address exists once more.
 pub(crate) const VLAN: u16 = 100;
-pub(crate) const ADDRESS_SLOTS: u32 = 3;
+/// The outer VLAN in whose [`VLAN`] it exists a third time.
+pub(crate) const OUTER_VLAN: u16 = 300;
+pub(crate) const ADDRESS_SLOTS: u32 = 4;
 
 pub(crate) const OUTSIDE_RTP: SlotIndex = SlotIndex::new(0, OUTSIDE_PORT);
 pub(crate) const OUTSIDE_RTCP: SlotIndex = SlotIndex::new(0, OUTSIDE_PORT + 1);
 pub(crate) const INSIDE_RTP: SlotIndex = SlotIndex::new(1, INSIDE_PORT);
 pub(crate) const INSIDE_RTCP: SlotIndex = SlotIndex::new(1, INSIDE_PORT + 1);
 pub(crate) const VLAN_RTP: SlotIndex = SlotIndex::new(2, OUTSIDE_PORT);
+pub(crate) const OUTER_VLAN_RTP: SlotIndex = SlotIndex::new(3, OUTSIDE_PORT);
 
 /// Next hops by index.
 pub(crate) const BACK: u16 = 1;
@@ -41,8 +45,11 @@ pub(crate) const UNRESOLVED: u16 = 3;
 pub(crate) const ACROSS_TAGGED: u16 = 4;
 pub(crate) const SMALL: u16 = 5;
 pub(crate) const NO_DEVICE: u16 = 6;
-/// Tag of frames that leave by [`ACROSS_TAGGED`].
+pub(crate) const ACROSS_TAGGED_TWICE: u16 = 7;
+/// Tag of frames that leave by [`ACROSS_TAGGED`], and inner tag of those by [`ACROSS_TAGGED_TWICE`].
 pub(crate) const EGRESS_VLAN: u16 = 200;
+/// Outer tag of frames that leave by [`ACROSS_TAGGED_TWICE`].
+pub(crate) const EGRESS_OUTER_VLAN: u16 = 400;
 
 pub(crate) const DSCP: u8 = 46;
 pub(crate) const TTL: u8 = 64;
@@ -55,7 +62,8 @@ impl Kernel {
     /// The program, its addresses and next hops, and the call; `None` if this host cannot, which it has said then.
     pub(crate) fn with_call(test: &str) -> Option<Self> {
         let mut kernel = Self::load(test, ADDRESS_SLOTS)?;
-        for (slot, address, vlan) in [(0, OUTSIDE, 0), (1, INSIDE, 0), (2, OUTSIDE, VLAN)] {
+        let addresses = [(OUTSIDE, 0, 0), (INSIDE, 0, 0), (OUTSIDE, VLAN, 0), (OUTSIDE, VLAN, OUTER_VLAN)];
+        for (slot, (address, vlan, outer_vlan)) in (0..).zip(addresses) {
             let (port_min, port_max) = PORTS;
             let entry = AddressSlot {
                 address,
@@ -63,32 +71,43 @@ impl Kernel {
                 port_max,
                 ifindex: INGRESS,
                 vlan,
+                outer_vlan,
                 slot,
                 ..AddressSlot::default()
             };
             kernel.addresses.set(u32::from(slot), entry, 0).unwrap();
         }
-        for (index, ifindex, vlan, mtu) in [
-            (BACK, INGRESS, 0, 1500),
-            (ACROSS, OTHER, 0, 1500),
-            (UNRESOLVED, 0, 0, 0),
-            (ACROSS_TAGGED, OTHER, EGRESS_VLAN, 1500),
-            (SMALL, OTHER, 0, 199),
-            (NO_DEVICE, OTHER + 1, 0, 1500),
+        for (index, ifindex, vlan, outer_vlan, mtu) in [
+            (BACK, INGRESS, 0, 0, 1500),
+            (ACROSS, OTHER, 0, 0, 1500),
+            (UNRESOLVED, 0, 0, 0, 0),
+            (ACROSS_TAGGED, OTHER, EGRESS_VLAN, 0, 1500),
+            (SMALL, OTHER, 0, 0, 199),
+            (NO_DEVICE, OTHER + 1, 0, 0, 1500),
+            (ACROSS_TAGGED_TWICE, OTHER, EGRESS_VLAN, EGRESS_OUTER_VLAN, 1500),
         ] {
             let (destination_mac, source_mac) = (mac(index, 1), mac(index, 2));
-            let hop = NextHop { destination_mac, source_mac, vlan, mtu, ifindex, ..NextHop::default() };
+            let hop =
+                NextHop { destination_mac, source_mac, vlan, mtu, ifindex, outer_vlan, ..NextHop::default() };
             kernel.next_hops.set(u32::from(index), hop, 0).unwrap();
         }
         kernel.install_call();
         Some(kernel)
     }
 
-    /// The call as signalled: strict source on both sides.
+    /// The call as signalled: strict source on both sides, and nothing heard yet.
     pub(crate) fn install_call(&mut self) {
         for (index, slot) in call() {
             self.set_slot(index, &slot);
+            self.set_stream(index, &StreamSlot::default());
         }
+    }
+
+    /// Changes what is known of a stream.
+    pub(crate) fn edit_stream(&mut self, index: SlotIndex, edit: impl FnOnce(&mut StreamSlot)) {
+        let mut stream = self.stream(index);
+        edit(&mut stream);
+        self.set_stream(index, &stream);
     }
 
     /// Changes a slot.
@@ -156,7 +175,8 @@ pub(crate) fn forwarded(packet: Packet, hop: u16, local: Peer, peer: Peer) -> Pa
     Packet {
         destination_mac: mac(hop, 1),
         source_mac: mac(hop, 2),
-        vlan: if hop == ACROSS_TAGGED { Some(EGRESS_VLAN) } else { None },
+        vlan: matches!(hop, ACROSS_TAGGED | ACROSS_TAGGED_TWICE).then_some(EGRESS_VLAN),
+        outer_vlan: (hop == ACROSS_TAGGED_TWICE).then_some(EGRESS_OUTER_VLAN),
         source: local,
         destination: peer,
         tos: DSCP << 2 | packet.tos & 3,
