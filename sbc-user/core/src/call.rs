@@ -11,6 +11,7 @@ mod gate;
 pub mod hide;
 pub mod leg;
 pub mod media;
+mod pinhole;
 pub mod placed;
 pub mod received;
 mod relay;

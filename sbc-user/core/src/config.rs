@@ -110,6 +110,15 @@ pub struct TrunkMedia {
     pub learning: Learning,
     /// Whether RTP and RTCP may share a port with it.
     pub rtcp_mux: RtcpMux,
+    /// Whether only flows that we open reach its peers (R-TMS-2), and the longest time without a packet after which such
+    /// a flow is still open.
+    pub prime: Option<Duration>,
+}
+
+impl TrunkMedia {
+    /// Two thirds of the shortest time after which a NAT in use forgets a flow (30 s; RFC 4787 s.4.3 asks for 120), and
+    /// with a packet at every half of it also what RFC 6263 s.8 asks for (15 s).
+    pub const PRIME: Duration = Duration::from_secs(20);
 }
 
 /// Whether RTP and RTCP share a port on a trunk's legs (RFC 5761). Each leg agrees on that for itself.

@@ -128,6 +128,7 @@ pub(super) struct RulesSection {
     pub(super) latch_seconds: Option<At<u32>>,
     pub(super) relatch_seconds: Option<At<u32>>,
     pub(super) rtcp_mux: Option<At<RtcpMux>>,
+    pub(super) prime_seconds: Option<At<u32>>,
 }
 
 /// `[[trunk]]`.
@@ -325,6 +326,7 @@ impl RulesSection {
             latch_seconds: table.integer("latch_seconds", 1..=300),
             relatch_seconds: table.integer("relatch_seconds", 0..=3600),
             rtcp_mux: table.parsed("rtcp_mux", values::RTCP_MUX, values::rtcp_mux),
+            prime_seconds: table.integer("prime_seconds", 0..=120),
         }
     }
 }

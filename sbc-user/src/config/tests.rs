@@ -187,7 +187,7 @@ fn a_trunks_rules_for_media_go_before_its_realms() {
                 media = { dscp_audio = 40, rate_factor = 0 }\n\
                 [[trunk]]\nname = \"one\"\nrealm = \"a\"\nsources = [\"192.0.2.1\"]\nrtcp_mux = \"offer\"\n\
                 [[trunk]]\nname = \"two\"\nrealm = \"a\"\nsources = [\"192.0.2.2\"]\nmedia_source = \"signalled\"\n\
-                [[trunk]]\nname = \"three\"\nrealm = \"a\"\nsources = [\"192.0.2.3\"]\nmedia_source = \"any\"\nlatch_seconds = 3\nrelatch_seconds = 0\n\
+                [[trunk]]\nname = \"three\"\nrealm = \"a\"\nsources = [\"192.0.2.3\"]\nmedia_source = \"any\"\nlatch_seconds = 3\nrelatch_seconds = 0\nprime_seconds = 5\n\
                 [[realm]]\nname = \"b\"\nbind = \"10.0.0.5\"\n\
                 [[trunk]]\nname = \"four\"\nrealm = \"b\"\nsources = [\"192.0.2.4\"]\nmedia_source = \"any\"\n";
     // None of them has a route: warnings.
@@ -197,6 +197,7 @@ fn a_trunks_rules_for_media_go_before_its_realms() {
     assert_eq!(rules[0].source, MediaSourceRule::Subnet);
     assert_eq!((rules[0].learning.window, rules[0].learning.relatch), (seconds(10), Some(seconds(60))));
     assert_eq!((rules[0].rtcp_mux, rules[1].rtcp_mux), (RtcpMux::Offer, RtcpMux::Accept));
+    assert_eq!((rules[0].prime, rules[1].prime, rules[2].prime), (Some(seconds(20)), None, Some(seconds(5))));
     assert_eq!(rules[1].source, MediaSourceRule::Signalled);
     assert_eq!(rules[2].source, MediaSourceRule::Any);
     assert_eq!((rules[2].learning.window, rules[2].learning.relatch), (seconds(3), None));
@@ -246,7 +247,7 @@ fn all_problems_are_reported_at_once_and_located() {
             "/etc/sbc/sbc.toml:2:8: error: public.bind: 0.0.0.0 is forbidden here: it stands for any address, and \
              peers are told exactly one (allowed: an IPv4 or IPv6 address, for example \"192.0.2.10\")",
             "/etc/sbc/sbc.toml:3:1: error: public.pears: unknown key (allowed: did you mean `peers`? advertised, \
-             advertised_tcp, advertised_tls, advertised_udp, bind, certificate, hide_topology, key, latch_seconds, may_appear_later, media, media_source, next_hop, peers, \
+             advertised_tcp, advertised_tls, advertised_udp, bind, certificate, hide_topology, key, latch_seconds, may_appear_later, media, media_source, next_hop, peers, prime_seconds, \
              relatch_seconds, rtcp_mux, tcp, tls, tls_ca, tls_name, tls_verify, udp)",
             "/etc/sbc/sbc.toml:4:7: error: public.udp: out of bounds: 70000 (allowed: a whole number from 1 to 65535)",
             "/etc/sbc/sbc.toml:6:8: error: private.bind: syntax error: \"10.0.0\" is not an address (allowed: an \

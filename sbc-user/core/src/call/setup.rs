@@ -135,6 +135,7 @@ impl Call {
             Then::ConnectLate(said) => self.connect_late(cx, &said),
             Then::AcknowledgeLate(body) => {
                 self.callee.acknowledge(cx, &body);
+                self.watch_anew(cx);
                 self.opened(cx);
             }
             Then::Ask(content) => self.ask_other(cx, &content),

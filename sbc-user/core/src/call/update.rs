@@ -200,6 +200,7 @@ impl Call {
             self.leg_mut(asker.other()).acknowledge_update(cx, &Body::None);
         }
         self.reply_to_asker(cx, said, None);
+        self.watch_anew(cx);
         if invite {
             self.updates.answered();
         } else {
@@ -236,6 +237,7 @@ impl Call {
             let asked = exchange.asker.other();
             self.leg_mut(asked).acknowledge_update(cx, body);
         }
+        self.watch_anew(cx);
         self.finish_update(cx);
     }
 

@@ -1,5 +1,5 @@
-//! The looks at an answered call's counters, and what follows from them: its end when it has fallen silent, and whose
-//! media may be learned anew. The dataplane counts, it draws no conclusions and has no clock for that.
+//! The looks at an answered call's counters, and what follows from them: its end when it has fallen silent, whose media
+//! may be learned anew, and which peers must be sent something so that what they send can come in. The dataplane counts, it draws no conclusions and has no clock for that.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use crate::call::Call;
 use crate::call::action::{CallTimer, Effect};
 use crate::call::context::Context;
 use crate::call::gate::Then;
+use crate::call::pinhole::Pinholes;
 use crate::call::silence::{self, Silence};
 use crate::call::state::Phase;
 use crate::id::OpId;
@@ -19,6 +20,7 @@ use crate::rng::Rng;
 pub(super) struct Watch {
     silence: Silence,
     asked: Option<OpId>,
+    pinholes: Pinholes,
 }
 
 impl Call {
@@ -27,7 +29,7 @@ impl Call {
         let held = self.media.is_held();
         let silence = Silence::since(cx.now.mono, held);
         self.checkpoint(cx, held);
-        self.watch = Some(Watch { silence, asked: None });
+        self.watch = Some(Watch { silence, asked: None, pinholes: Pinholes::default() });
         self.look_later(cx);
     }
 
@@ -47,9 +49,22 @@ impl Call {
     }
 
     fn look_later<R: Rng>(&self, cx: &mut Context<'_, R>) {
-        let intervals = [silence::interval(cx.config.media_timeouts), self.media.learning_interval()];
+        let pinholes = self.watch.as_ref().map(|watch| &watch.pinholes);
+        let intervals = [
+            silence::interval(cx.config.media_timeouts),
+            self.media.learning_interval(),
+            pinholes.zip(self.media.prime_interval()).map(|(pinholes, most)| pinholes.next_look(most)),
+        ];
         if let Some(interval) = intervals.into_iter().flatten().min() {
             cx.effects.push(Effect::Arm(CallTimer::Look, cx.now.mono + interval));
+        }
+    }
+
+    /// Another exchange is finished: what has been opened may be another place now.
+    pub(super) fn watch_anew<R: Rng>(&mut self, cx: &mut Context<'_, R>) {
+        if let Some(watch) = self.watch.as_mut().filter(|_| self.media.prime_interval().is_some()) {
+            watch.pinholes.restart();
+            self.look_later(cx);
         }
     }
 
@@ -86,8 +101,14 @@ impl Call {
                 self.silent(cx);
                 return true;
             }
+            let idle = watch.pinholes.look(counters);
             if changed {
                 self.checkpoint(cx, held);
+            }
+            let sides = self.media.to_prime(&idle);
+            if !sides.is_empty() {
+                let op = cx.next_op();
+                cx.effects.push(Effect::Media(op, MediaCommand::Prime { call: self.id, sides }));
             }
             self.media.look(now, counters);
             self.follow_latches(cx);

@@ -17,7 +17,9 @@ use sbc_core::config::{
 use sbc_core::engine::Engine;
 use sbc_core::flow::{Flow, Transport};
 use sbc_core::id::{CallId, ConnId, ListenerId, OpId, RealmId, TrunkId};
-use sbc_core::media::command::{DirectionCounters, MediaCommand, MediaDone, MediaError, StreamCounters};
+use sbc_core::media::command::{
+    DirectionCounters, MediaCommand, MediaDone, MediaError, SideOf, StreamCounters,
+};
 use sbc_core::media::plan::{MediaPlan, Placement, StreamPlan};
 use sbc_core::record::CallRecord;
 use sbc_core::restart::CallCheckpoint;
@@ -64,6 +66,8 @@ pub struct Pair {
     media_ops: Vec<(Instant, OpId, MediaCommand)>,
     /// What every stream has carried so far.
     pub carried: (DirectionCounters, DirectionCounters),
+    /// Whom the dataplane was to send something, and when.
+    pub primed: Vec<(Instant, Vec<SideOf>)>,
     pub records: Vec<CallRecord>,
     pub checkpoints: Vec<CallCheckpoint>,
     pub replies: Vec<Reply>,
@@ -207,6 +211,7 @@ impl Pair {
                 DirectionCounters { rtp_kernel: 7, ..DirectionCounters::default() },
                 DirectionCounters { rtp_kernel: 9, ..DirectionCounters::default() },
             ),
+            primed: Vec::new(),
             records: Vec::new(),
             checkpoints: Vec::new(),
             replies: Vec::new(),
@@ -420,7 +425,10 @@ impl Pair {
             MediaCommand::Observe(call) => {
                 Ok(MediaDone { placements: vec![], counters: self.counters(call) })
             }
-            MediaCommand::Prime { .. } => Ok(MediaDone::default()),
+            MediaCommand::Prime { sides, .. } => {
+                self.primed.push((self.now, sides));
+                Ok(MediaDone::default())
+            }
         }
     }
 

@@ -11,6 +11,7 @@ mod chance;
 mod changes;
 mod learning;
 mod mux;
+mod pinholes;
 mod races;
 mod refusals;
 mod requests;

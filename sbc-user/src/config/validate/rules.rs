@@ -24,7 +24,13 @@ pub(super) fn validate(own: &RulesSection, realm: &DraftRealm<'_>, problems: &Pr
     check_family(source, realm, problems);
     let rtcp_mux =
         own.rtcp_mux.as_ref().or(of_realm.rtcp_mux.as_ref()).map_or_else(Default::default, |at| at.value);
-    TrunkMedia { source: rule, learning, rtcp_mux }
+    // Whoever is learned sits behind something that forgets.
+    let learned = (rule != MediaSourceRule::Signalled).then_some(TrunkMedia::PRIME);
+    let prime = match seconds(&own.prime_seconds, &of_realm.prime_seconds) {
+        Some(seconds) => (seconds > 0).then_some(duration(seconds)),
+        None => learned,
+    };
+    TrunkMedia { source: rule, learning, rtcp_mux, prime }
 }
 
 fn seconds(own: &Option<At<u32>>, of_realm: &Option<At<u32>>) -> Option<u32> {

@@ -81,6 +81,26 @@ impl CallMedia {
         learned.filter_map(|(_, side)| latch::interval(self.side(side).rules.learning)).min()
     }
 
+    /// How long the flows to the peers may be without a packet, where they are open only if we send (R-TMS-2).
+    #[must_use]
+    pub fn prime_interval(&self) -> Option<Duration> {
+        let sides = self.ends().into_iter().map(|(_, side)| side);
+        sides.filter_map(|side| self.side(side).rules.prime).min()
+    }
+
+    /// Whom to send something, so that packets can come in, of the streams that carry nothing.
+    #[must_use]
+    pub fn to_prime(&self, idle: &[u8]) -> Vec<SideOf> {
+        let known = self.ends().into_iter().filter(|(mline, side)| {
+            let peer = self.described(*side, *mline).and_then(|relayed| relayed.peer);
+            self.side(*side).rules.prime.is_some() && peer.is_some()
+        });
+        let sides = known.filter_map(|(mline, side)| {
+            Some(SideOf { mline: u8::try_from(mline).ok()?, caller_side: side == Side::Caller })
+        });
+        sides.filter(|side| idle.contains(&side.mline)).collect()
+    }
+
     fn is_learned(&self, side: Side, mline: usize) -> bool {
         let described = Side::BOTH.map(|side| self.described(side, mline));
         self.side(side).learns()
