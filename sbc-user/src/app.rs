@@ -44,16 +44,20 @@ const WAITING_SIGNALS: usize = 8;
 pub fn run(config: &Config) -> anyhow::Result<()> {
     let started = Instant::now();
     raise_descriptor_limit();
-    let (mut planes, report) = Planes::start(&planes_config(config), started)?;
+    let planes_config = planes_config(config);
+    let lock = Planes::lock(&planes_config)?;
+    // Behind the instance's lock: no other daemon counts or stores.
+    let store = Embedded::open(&config.daemon.state_dir, &boot()?)?;
+    let mut contents = store.load().context("the store")?;
+    let left = restore::fitting(&config.engine, &contents);
+    let (mut planes, report, adopted) = Planes::take_over(&planes_config, lock, &left, started)?;
     tell_media(&report);
-    // Behind the instance's lock, which the dataplane has taken: no other daemon counts.
     let mut engine_config = config.engine.clone();
     engine_config.epoch = epoch::next(&config.daemon.state_dir)?;
     let records = RecordSink::open(&config.daemon.record)?;
-    let store = Embedded::open(&config.daemon.state_dir, &boot()?)?;
-    let mut contents = store.load().context("the store")?;
     restore::take_over_denials(&mut contents.denied, &planes.denied(), SystemTime::now());
-    let (restored, forgotten) = restore::restored(&engine_config, contents, &[], SystemTime::now());
+    let adopted: Vec<_> = left.iter().filter(|media| adopted.contains(&media.plan.call)).collect();
+    let (restored, forgotten) = restore::restored(&engine_config, contents, &adopted, SystemTime::now());
     let journal = Journal::start(store)?;
     forgotten.into_iter().for_each(|change| journal.note(change));
     let mut engine = Engine::new(engine_config, SystemRng, now());
@@ -77,6 +81,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         let grace = config.daemon.stop_grace;
         let event_loop =
             EventLoop::new(engine, planes, Planes::outcomes, transports, records, journal, grace)
+                .taken_over(adopted.iter().map(|media| &media.plan))
                 .on_stop(|| tell_system(&[NotifyState::Stopping]));
 
         info!(instance = config.instance, version = env!("CARGO_PKG_VERSION"), "serving");

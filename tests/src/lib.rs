@@ -12,6 +12,7 @@ pub mod process;
 pub mod rtp;
 pub mod sbc;
 pub mod sipp;
+pub mod streams;
 
 /// Says that a test did not run, in the one form that `cargo xtask test` counts; the test returns after it.
 #[allow(clippy::print_stdout)]

@@ -71,6 +71,7 @@ impl Networks {
 #[derive(Debug)]
 pub struct Sbcd {
     process: Process,
+    starts: u32,
     /// Certificates that it shows on the TLS port.
     certificates: Option<Certificates>,
     /// Names its pins.
@@ -134,7 +135,7 @@ impl Sbcd {
         sipp::wait_for_socket(&networks.sbc, SocketAddr::new(SBC_INSIDE, SIP), &process)?;
         process.wait_until("answering on its admin socket", Duration::from_secs(10), |_| socket.exists())?;
         let binaries = binaries.to_path_buf();
-        Ok(Self { process, certificates: None, instance, socket, records, binaries, _pins: guard })
+        Ok(Self { process, starts: 1, certificates: None, instance, socket, records, binaries, _pins: guard })
     }
 
     /// What `sbcctl <command> --json` says.
@@ -149,6 +150,25 @@ impl Sbcd {
     /// The authority that signed the certificate of its TLS port.
     pub fn authority(&self) -> Option<&Path> {
         self.certificates.as_ref().map(|certificates| certificates.authority.as_path())
+    }
+
+    /// Ends it without a word, as a crash would; what it has in the kernel stays.
+    pub fn kill(&self) -> Result<ExitStatus> {
+        self.process.stop(Signal::SIGKILL, Duration::from_secs(5))
+    }
+
+    /// Starts it again, as it was started first, by the program in `binaries`.
+    pub fn start_again(&mut self, networks: &Networks, binaries: &Path, scratch: &Scratch) -> Result<()> {
+        self.starts += 1;
+        // A daemon that was killed leaves its socket behind.
+        let _ = std::fs::remove_file(&self.socket);
+        let mut command = networks.sbc.command(binaries.join("sbcd"));
+        let file = scratch.path().join("sbc.toml");
+        let name = format!("sbcd-{}", self.starts);
+        self.process = Process::spawn(&name, command.arg("--config").arg(&file), scratch)?;
+        sipp::wait_for_socket(&networks.sbc, SocketAddr::new(SBC_INSIDE, SIP), &self.process)?;
+        let limit = Duration::from_secs(20);
+        self.process.wait_until("answering on its admin socket", limit, |_| self.socket.exists())
     }
 
     /// Stops it as an operator would.

@@ -15,11 +15,25 @@ use sbc_core::restart::{RestingPorts, Restored, RestoredCall};
 use crate::dataplane::MediaCheckpoint;
 use crate::store::{Change, Contents, Gone};
 
+/// The plans that fit the configuration, with the realms as they are numbered now.
+pub(super) fn fitting(config: &EngineConfig, contents: &Contents) -> Vec<MediaCheckpoint> {
+    let fit = |media: &MediaCheckpoint| {
+        let mut media = media.clone();
+        for stream in &mut media.plan.streams {
+            for side in [&mut stream.caller, &mut stream.callee] {
+                side.realm = realm(config, SocketAddr::new(side.local_ip, side.local_rtp_port))?;
+            }
+        }
+        Some(media)
+    };
+    contents.media.iter().filter_map(fit).collect()
+}
+
 /// What the engine is told, and what the store may forget, when the dataplane carries on `adopted`.
 pub(super) fn restored(
     config: &EngineConfig,
     contents: Contents,
-    adopted: &[MediaCheckpoint],
+    adopted: &[&MediaCheckpoint],
     now: SystemTime,
 ) -> (Restored, Vec<Change>) {
     let last_call = contents.media.iter().map(|media| media.plan.call).max();

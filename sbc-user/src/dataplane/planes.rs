@@ -23,7 +23,7 @@ use sbc_core::media::command::{MediaCommand, StreamCounters};
 
 use super::relay::Relay;
 use super::xdp::{self, AddressReport, MediaBind, StartError, Xdp};
-use super::{Dataplane, DataplaneEvent};
+use super::{Dataplane, DataplaneEvent, MediaCheckpoint};
 use choice::Choice;
 use reserved::ReservedPorts;
 
@@ -51,12 +51,16 @@ pub struct StartReport {
     pub no_kernel: Option<String>,
 }
 
+/// The instance is ours for as long as this lives.
+#[derive(Debug)]
+pub struct InstanceLock(#[expect(dead_code, reason = "held, not used")] Flock<fs::File>);
+
 /// See the module.
 pub struct Planes {
     choice: Choice<Xdp, Relay>,
     report: StartReport,
     reserved: Option<ReservedPorts>,
-    _lock: Flock<fs::File>,
+    _lock: InstanceLock,
 }
 
 impl Planes {
@@ -67,10 +71,32 @@ impl Planes {
     /// What an operator has to mend: see [`StartError`]. A driver that does not take the program is no error; the
     /// report tells it.
     pub fn start(config: &PlanesConfig, now: Instant) -> Result<(Self, StartReport), StartError> {
-        let lock = lock(config)?;
+        let (planes, report, _) = Self::take_over(config, Self::lock(config)?, &[], now)?;
+        Ok((planes, report))
+    }
+
+    /// Takes the instance's lock: whoever has it may look at what the instance has stored.
+    ///
+    /// # Errors
+    /// Another daemon has it.
+    pub fn lock(config: &PlanesConfig) -> Result<InstanceLock, StartError> {
+        lock(config).map(InstanceLock)
+    }
+
+    /// As [`start`](Self::start); besides, takes over those plans of an earlier daemon that can be carried on as they are,
+    /// and says which. What the kernel forwards of them goes on without a gap; everything else that it forwarded ends.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn take_over(
+        config: &PlanesConfig,
+        lock: InstanceLock,
+        left: &[MediaCheckpoint],
+        now: Instant,
+    ) -> Result<(Self, StartReport, Vec<CallId>), StartError> {
         let relay = Relay::start().map_err(|error| StartError::Relay(format!("{error:#}")))?;
         let (kernel, report) = if config.kernel && xdp::is_embedded() {
-            let (kernel, addresses) = Xdp::start(&config.instance, xdp::OBJECT, &config.media, now)?;
+            let (kernel, addresses) = Xdp::open(&config.instance, xdp::OBJECT, &config.media, now)?;
             (kernel, StartReport { addresses, no_kernel: None })
         } else {
             let reason = no_kernel(config).unwrap_or_default();
@@ -86,8 +112,19 @@ impl Planes {
         let reserved = ReservedPorts::add(&ports, note)
             .inspect_err(|error| tracing::warn!(%error, "cannot keep our ports from other programs"))
             .ok();
-        let choice = Choice::new(kernel, relay);
-        Ok((Self { choice, report: report.clone(), reserved, _lock: lock }, report))
+        let mut choice = Choice::new(kernel, relay);
+        let adopted: Vec<CallId> =
+            left.iter().filter(|media| choice.adopt(now, media)).map(|media| media.plan.call).collect();
+        let withdrawn = choice.kernel.as_mut().map_or(0, Xdp::withdraw_strangers);
+        if !left.is_empty() || withdrawn > 0 {
+            tracing::info!(
+                taken_over = adopted.len(),
+                lost = left.len() - adopted.len(),
+                slots_withdrawn = withdrawn,
+                "calls of an earlier daemon"
+            );
+        }
+        Ok((Self { choice, report: report.clone(), reserved, _lock: lock }, report, adopted))
     }
 
     /// What `start` would find, as far as that can be told without changing anything.
@@ -198,6 +235,10 @@ impl Dataplane for Planes {
 
     fn denied_packets(&self, source: Source) -> u64 {
         self.choice.denied_packets(source)
+    }
+
+    fn checkpoint(&self, call: CallId) -> Option<MediaCheckpoint> {
+        self.choice.checkpoint(call)
     }
 
     fn snapshot(&self) -> Vec<CallId> {

@@ -5,6 +5,7 @@
 //! fail, so there is nothing to undo.
 
 mod addresses;
+mod adopt;
 mod encode;
 mod error;
 mod events;

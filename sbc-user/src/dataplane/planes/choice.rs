@@ -23,7 +23,7 @@ use sbc_core::media::plan::{MediaPlan, Placement, StreamPlan};
 use super::held::HeldPorts;
 use crate::dataplane::counters::add_stream;
 use crate::dataplane::xdp::Xdp;
-use crate::dataplane::{Dataplane, DataplaneEvent};
+use crate::dataplane::{Dataplane, DataplaneEvent, KernelPair, MediaCheckpoint};
 
 /// What the choice asks of the kernel besides carrying media.
 pub(crate) trait Kernel: Dataplane {
@@ -32,6 +32,12 @@ pub(crate) trait Kernel: Dataplane {
 
     /// Lets packets to these streams' ports pass to the relay, and no longer those to streams named before.
     fn relay_streams(&mut self, call: CallId, streams: &[StreamPlan]);
+
+    /// Takes over a plan that an earlier daemon left, if all of it is still there.
+    fn adopt(&mut self, plan: &MediaPlan, left: &[(u8, [KernelPair; 2])]) -> bool;
+
+    /// What the next daemon must know to take a call's plan over.
+    fn left(&self, call: CallId) -> Vec<(u8, [KernelPair; 2])>;
 }
 
 impl Kernel for Xdp {
@@ -41,6 +47,14 @@ impl Kernel for Xdp {
 
     fn relay_streams(&mut self, call: CallId, streams: &[StreamPlan]) {
         Self::relay_streams(self, call, streams);
+    }
+
+    fn adopt(&mut self, plan: &MediaPlan, left: &[(u8, [KernelPair; 2])]) -> bool {
+        Self::adopt(self, plan, left)
+    }
+
+    fn left(&self, call: CallId) -> Vec<(u8, [KernelPair; 2])> {
+        Self::left(self, call)
     }
 }
 
@@ -100,6 +114,54 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
             next_step: 0,
             events: VecDeque::new(),
         }
+    }
+
+    /// Takes over a plan that an earlier daemon left: what the kernel forwards goes on, what the relay carried it carries
+    /// again. All of it or nothing.
+    pub(crate) fn adopt(&mut self, now: Instant, media: &MediaCheckpoint) -> bool {
+        let MediaCheckpoint { plan: MediaPlan { call, streams: all }, placements, kernel: left } = media;
+        if all.len() != placements.len() || self.ports.take(*call, all.iter()).is_err() {
+            return false;
+        }
+        let plan: Vec<(StreamPlan, Placement)> =
+            all.iter().cloned().zip(placements.iter().copied()).collect();
+        let [in_kernel, relayed] = [Placement::Kernel, Placement::Relay]
+            .map(|carrier| MediaPlan { call: *call, streams: streams(&plan, carrier) });
+        let has_kernel = in_kernel.streams.is_empty()
+            || self.kernel.as_mut().is_some_and(|kernel| kernel.adopt(&in_kernel, left));
+        if has_kernel && (relayed.streams.is_empty() || self.relay_again(now, &relayed)) {
+            if let Some(kernel) = &mut self.kernel {
+                kernel.relay_streams(*call, &relayed.streams);
+            }
+            self.calls.insert(*call, Call { plan: Some(plan), ..Call::default() });
+            return true;
+        }
+        if has_kernel && let Some(kernel) = &mut self.kernel {
+            // Answered like any other, and heard by nobody.
+            kernel.apply(now, OpId(self.next_step), MediaCommand::Remove(*call));
+            self.next_step += 1;
+        }
+        self.ports.give_back(all.iter(), std::iter::empty());
+        false
+    }
+
+    fn relay_again(&mut self, now: Instant, plan: &MediaPlan) -> bool {
+        let op = OpId(self.next_step);
+        self.next_step += 1;
+        self.relay.apply(now, op, MediaCommand::Install(plan.clone()));
+        let mut done = false;
+        while let Some(event) = self.relay.poll_event() {
+            match event {
+                DataplaneEvent::Done { op: answered, result } => {
+                    if let Err(error) = &result {
+                        tracing::warn!(call = %plan.call, %error, "the relay cannot carry a call of before");
+                    }
+                    done |= answered == op && result.is_ok();
+                }
+                event @ (DataplaneEvent::Media(_) | DataplaneEvent::Guard(_)) => self.events.push_back(event),
+            }
+        }
+        done
     }
 
     /// Takes in what the carriers tell, until they have nothing more to tell.
@@ -374,6 +436,15 @@ impl<K: Kernel, R: Dataplane> Dataplane for Choice<K, R> {
     fn denied_packets(&self, source: Source) -> u64 {
         let kernel = self.kernel.as_ref().map_or(0, |kernel| kernel.denied_packets(source));
         kernel + self.relay.denied_packets(source)
+    }
+
+    fn checkpoint(&self, id: CallId) -> Option<MediaCheckpoint> {
+        let plan = self.calls.get(&id)?.plan.as_ref()?;
+        Some(MediaCheckpoint {
+            plan: MediaPlan { call: id, streams: plan.iter().map(|(stream, _)| stream.clone()).collect() },
+            placements: plan.iter().map(|(_, placement)| *placement).collect(),
+            kernel: self.kernel.as_ref().map(|kernel| kernel.left(id)).unwrap_or_default(),
+        })
     }
 
     fn snapshot(&self) -> Vec<CallId> {

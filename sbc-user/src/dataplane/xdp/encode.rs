@@ -13,6 +13,8 @@
 //!
 //! Writing cannot fail: everything that can is asked before the first word is written.
 
+mod left;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use sbc_common::addr::Endpoint;

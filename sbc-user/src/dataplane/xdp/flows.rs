@@ -162,17 +162,24 @@ impl FlowTable {
 
     /// Makes every slot empty; says how many were not.
     pub(crate) fn withdraw_all(&self) -> u32 {
+        self.withdraw_but(|_| false)
+    }
+
+    /// Makes every slot empty but these; says how many were not.
+    pub(crate) fn withdraw_but(&self, stays: impl Fn(SlotIndex) -> bool) -> u32 {
         let mut withdrawn = 0;
-        for index in (0..self.slots).map(SlotIndex) {
-            // Only the state's byte: an untouched page of the table is not worth eight loads per slot.
-            if self.word(index, FlowSlot::HEAD).load(Ordering::Relaxed).to_ne_bytes()[0]
-                != FlowState::Idle as u8
-            {
-                self.withdraw(index);
-                withdrawn += 1;
-            }
+        for index in self.live().filter(|index| !stays(*index)) {
+            self.withdraw(index);
+            withdrawn += 1;
         }
         withdrawn
+    }
+
+    /// The slots that are not empty.
+    pub(crate) fn live(&self) -> impl Iterator<Item = SlotIndex> + use<'_> {
+        // Only the state's byte: an untouched page of the table is not worth eight loads per slot.
+        let state = |index| self.word(index, FlowSlot::HEAD).load(Ordering::Relaxed).to_ne_bytes()[0];
+        (0..self.slots).map(SlotIndex).filter(move |index| state(*index) != FlowState::Idle as u8)
     }
 }
 

@@ -147,15 +147,51 @@ impl Neighbours {
     /// Starts using a path. Each call is undone by one `release`.
     pub(crate) fn acquire(&mut self, key: PathKey) -> PathState {
         if !self.paths.contains_key(&key) {
-            let way = self.look_up(key);
+            let way = self.look_up(key, None);
             self.enter(way);
             self.paths.insert(key, Path { users: 0, way, before: None, resting_since: None });
         }
+        self.use_path(key);
+        self.state(key)
+    }
+
+    /// Gives none of these hops to anybody: slots name them that an earlier daemon wrote. To be called first of all.
+    pub(crate) fn reserve(&mut self, named: &HashSet<HopId>) {
+        let last = named.iter().map(|hop| hop.0).max().unwrap_or(0);
+        self.next_new = last.saturating_add(1);
+        self.free = (1..last).map(HopId).filter(|hop| !named.contains(hop)).collect();
+    }
+
+    /// Starts using a path whose flows name this reserved hop, which leads out of an interface to a neighbour. If the path
+    /// leads there still, the hop is its own from now on; if not, it serves until the other one is resolved.
+    pub(crate) fn adopt(&mut self, key: PathKey, named: HopId, ifindex: u32, mac: Mac) {
+        if !self.paths.contains_key(&key) {
+            let way = self.look_up(key, Some(named));
+            if way == Way::Hop(named)
+                && let Some(hop) = self.hops.get_mut(&named)
+                && self
+                    .links
+                    .get(&hop.key.0)
+                    .is_some_and(|link| link.vlan.map_or(hop.key.0, |(below, _)| below) == ifindex)
+            {
+                hop.mac.get_or_insert(mac);
+                self.write(named);
+            }
+            self.enter(way);
+            let before = (way != Way::Hop(named)).then_some(named);
+            if before.is_some() {
+                self.changing.insert(key);
+            }
+            self.paths.insert(key, Path { users: 0, way, before, resting_since: None });
+        }
+        self.use_path(key);
+    }
+
+    fn use_path(&mut self, key: PathKey) {
         if let Some(path) = self.paths.get_mut(&key) {
             path.users += 1;
             path.resting_since = None;
         }
-        self.state(key)
     }
 
     /// Stops using a path.
@@ -283,7 +319,7 @@ impl Neighbours {
         }
     }
 
-    fn look_up(&mut self, (source, destination): PathKey) -> Way {
+    fn look_up(&mut self, (source, destination): PathKey, named: Option<HopId>) -> Way {
         let route = self.netlink.route(source, destination).unwrap_or_else(|error| {
             tracing::warn!(%source, %error, "cannot ask for a route");
             Route::None
@@ -295,7 +331,7 @@ impl Neighbours {
                 if self.egress(ifindex).is_none_or(|(device, ..)| !self.served.contains(&device)) {
                     return Way::NotServed;
                 }
-                self.hop((ifindex, neighbour)).map_or(Way::Full, Way::Hop)
+                self.hop((ifindex, neighbour), named).map_or(Way::Full, Way::Hop)
             }
         }
     }
@@ -303,7 +339,7 @@ impl Neighbours {
     fn look_up_all(&mut self, now: Instant) {
         let keys: Vec<PathKey> = self.paths.keys().copied().collect();
         for key in keys {
-            let way = self.look_up(key);
+            let way = self.look_up(key, None);
             self.enter(way);
             let Some(path) = self.paths.get_mut(&key) else { continue };
             let old = std::mem::replace(&mut path.way, way);
@@ -339,12 +375,13 @@ impl Neighbours {
         }
     }
 
-    /// The hop for a neighbour; makes one and has it resolved if there is none.
-    fn hop(&mut self, key: (u32, Ipv4Addr)) -> Option<HopId> {
+    /// The hop for a neighbour; makes one, by this number if it can be, and has it resolved if there is none.
+    fn hop(&mut self, key: (u32, Ipv4Addr), named: Option<HopId>) -> Option<HopId> {
         if let Some(id) = self.hop_ids.get(&key) {
             return Some(*id);
         }
-        let id = self.free.pop().or_else(|| {
+        let named = named.filter(|id| !self.hops.contains_key(id));
+        let id = named.or_else(|| self.free.pop()).or_else(|| {
             (self.next_new < self.capacity).then(|| {
                 self.next_new += 1;
                 HopId(self.next_new - 1)

@@ -34,11 +34,11 @@ pub(super) struct Call {
 }
 
 /// The paths of one side.
-struct SidePaths {
-    rtp: Option<PathKey>,
-    rtcp: Option<PathKey>,
+pub(super) struct SidePaths {
+    pub(super) rtp: Option<PathKey>,
+    pub(super) rtcp: Option<PathKey>,
     /// To the signalled addresses, where others may claim: they are used if they lead the same way.
-    signalled: Vec<PathKey>,
+    pub(super) signalled: Vec<PathKey>,
 }
 
 impl Xdp {
@@ -212,7 +212,7 @@ impl Xdp {
     }
 
     /// The pairs of an admitted stream, with the ways as they are now.
-    fn pairs(&self, stream: &StreamPlan) -> [encode::Pair; 2] {
+    pub(super) fn pairs(&self, stream: &StreamPlan) -> [encode::Pair; 2] {
         let sides = [&stream.caller, &stream.callee];
         let slots = sides.map(|side| self.address_slot(side).unwrap_or(0));
         let hop = |key: Option<PathKey>| match key.map(|key| self.neighbours.state(key)) {
@@ -251,7 +251,7 @@ impl Xdp {
     }
 
     /// The paths of both sides, if the kernel can serve such a stream at all.
-    fn side_paths(&self, stream: &StreamPlan) -> Result<[SidePaths; 2], MediaError> {
+    pub(super) fn side_paths(&self, stream: &StreamPlan) -> Result<[SidePaths; 2], MediaError> {
         for side in [&stream.caller, &stream.callee] {
             self.address_slot(side)?;
             let allowed = match side.source {

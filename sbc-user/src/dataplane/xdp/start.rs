@@ -30,9 +30,24 @@ pub struct AddressReport {
 }
 
 impl Xdp {
-    /// Loads, attaches and fills the tables; in the network namespace of the calling thread. Reports on each of
-    /// `binds`, in their order. `None` if no address can be served: nothing is left in the kernel then.
+    /// As [`open`](Self::open), and takes over nothing of an earlier daemon.
     pub fn start(
+        instance: &str,
+        object: &[u8],
+        binds: &[MediaBind],
+        now: Instant,
+    ) -> Result<(Option<Self>, Vec<AddressReport>), StartError> {
+        let (mut xdp, reports) = Self::open(instance, object, binds, now)?;
+        if let Some(xdp) = &mut xdp {
+            xdp.withdraw_strangers();
+        }
+        Ok((xdp, reports))
+    }
+
+    /// Loads, attaches and fills the tables; in the network namespace of the calling thread. Reports on each of
+    /// `binds`, in their order. `None` if no address can be served: nothing is left in the kernel then. Flows of an earlier
+    /// daemon go on until they are taken over or withdrawn.
+    pub fn open(
         instance: &str,
         object: &[u8],
         binds: &[MediaBind],
@@ -46,10 +61,6 @@ impl Xdp {
         let first = pins.is_empty();
         let distinct: HashSet<_> = placed.iter().flatten().map(|placed| placed.address).collect();
         let mut kernel = Kernel::load(object, pins, distinct.len(), 0)?;
-        let left = kernel.flows.withdraw_all() + kernel.flows6.withdraw_all();
-        if left > 0 {
-            tracing::info!(slots = left, "withdrew flows that an earlier daemon left");
-        }
         let (served, reports) = match attach(&mut kernel, &mut netlink, binds, &placed) {
             Ok(attached) => attached,
             Err(error) => {
@@ -74,7 +85,7 @@ impl Xdp {
         let neighbours =
             Neighbours::new(netlink, devices, limits::NEXT_HOPS as u16).map_err(asked("interfaces"))?;
         let wrong = stats::outcome(&kernel.counters, Counter::BadChecksum).unwrap_or(0);
-        let xdp = Self {
+        let mut xdp = Self {
             kernel,
             neighbours,
             addresses,
@@ -87,6 +98,7 @@ impl Xdp {
             events: VecDeque::new(),
             checksums: ChecksumWatch::new(now, wrong),
         };
+        xdp.keep_hops();
         Ok((Some(xdp), reports))
     }
 

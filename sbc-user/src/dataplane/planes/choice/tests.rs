@@ -53,6 +53,21 @@ impl Kernel for TestKernel {
     fn relay_streams(&mut self, _call: CallId, streams: &[StreamPlan]) {
         self.relayed = streams.iter().map(|stream| stream.mline).collect();
     }
+
+    fn adopt(&mut self, plan: &MediaPlan, left: &[(u8, [KernelPair; 2])]) -> bool {
+        let found = plan.streams.iter().all(|stream| left.iter().any(|(mline, _)| *mline == stream.mline));
+        if found {
+            self.fake.apply(Instant::now(), OpId(u64::MAX), MediaCommand::Install(plan.clone()));
+            while self.fake.poll_event().is_some() {}
+        }
+        found
+    }
+
+    fn left(&self, call: CallId) -> Vec<(u8, [KernelPair; 2])> {
+        let pair = KernelPair { generation: 1, kept: [None; 2], base: [vec![], vec![]] };
+        let counters = self.fake.counters(call);
+        counters.iter().map(|stream| (stream.mline, [pair.clone(), pair.clone()])).collect()
+    }
 }
 
 struct Bench {
