@@ -1,27 +1,28 @@
-//! Embeds the kernel object.
+//! Embeds the kernel objects.
 //!
-//! `cargo xtask` builds it and names it in `SBC_EBPF_OBJECT`. Without that variable the object is empty: everything
-//! compiles and every test that needs no kernel runs on a machine that has no BPF toolchain.
+//! `cargo xtask` builds them and names the XDP program's in `SBC_EBPF_OBJECT`; the others lie beside it. Without that
+//! variable they are empty: everything compiles and every test that needs no kernel runs on a machine that has no BPF
+//! toolchain.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
+const OBJECT: &str = "SBC_EBPF_OBJECT";
+
 fn main() -> io::Result<()> {
-    const OBJECT: &str = "SBC_EBPF_OBJECT";
     println!("cargo::rerun-if-env-changed={OBJECT}");
-    let out = env::var_os("OUT_DIR").map(PathBuf::from).ok_or(io::ErrorKind::NotFound)?.join("sbc.o");
-    match env::var_os(OBJECT).filter(|path| !path.is_empty()) {
-        Some(path) => {
-            let path = PathBuf::from(path);
-            println!("cargo::rerun-if-changed={}", path.display());
-            fs::copy(&path, out).map_err(|error| {
-                io::Error::new(error.kind(), format!("{OBJECT}={}: {error}", path.display()))
-            })?;
-        }
-        None => {
-            println!("cargo::rerun-if-changed=build.rs");
-            fs::write(out, [])?;
-        }
-    }
-    Ok(())
+    println!("cargo::rerun-if-changed=build.rs");
+    let out = env::var_os("OUT_DIR").map(PathBuf::from).ok_or(io::ErrorKind::NotFound)?;
+    let object = env::var_os(OBJECT).filter(|path| !path.is_empty()).map(PathBuf::from);
+    embed(object.as_deref(), &out.join("sbc.o"))?;
+    // Absent where somebody built the one object by hand: the relay then does without.
+    let steer = object.map(|object| object.with_file_name("steer.o")).filter(|path| path.exists());
+    embed(steer.as_deref(), &out.join("steer.o"))
+}
+
+fn embed(object: Option<&Path>, out: &Path) -> io::Result<()> {
+    let Some(path) = object else { return fs::write(out, []) };
+    println!("cargo::rerun-if-changed={}", path.display());
+    let failed = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    fs::copy(path, out).map(drop).map_err(failed)
 }

@@ -21,6 +21,7 @@ pub mod limits;
 pub mod names;
 pub mod next_hop;
 pub mod rtp;
+pub mod steer;
 pub mod stream;
 pub mod window;
 

@@ -35,5 +35,12 @@ pub const DENIED: u32 = 65_536;
 /// peers. A look-up costs by depth, not by number.
 pub const PREFIXES: u32 = 16_384;
 
+/// Ports that the relay serves: those of 32,000 streams. An entry takes memory while it is in use.
+pub const STEERED_PORTS: u32 = 131_072;
+
+/// Threads of the relay: one per core up to this many, which is more than a host's network stack lets them use. Each has
+/// five descriptors.
+pub const RELAY_THREADS: u32 = 8;
+
 /// Names of maps and programs in the kernel: 15 bytes and a terminating zero.
 pub const NAME_BYTES: usize = 15;

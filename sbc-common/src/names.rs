@@ -62,6 +62,14 @@ pub const MAPS: [&str; 18] = [
 /// The XDP program.
 pub const PROGRAM: &str = "sbc";
 
+/// Ports of ours that the relay serves: hash from [`crate::steer::SteeredPort`] to an index of [`RELAY_SOCKETS`]. In an
+/// object of its own with the program [`STEER`]: neither is pinned, because nobody relays without the daemon.
+pub const STEERED: &str = "STEERED";
+/// The relay's sockets: socket map.
+pub const RELAY_SOCKETS: &str = "RELAY_SOCKETS";
+/// The program that finds the relay's socket for a datagram.
+pub const STEER: &str = "steer";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,7 +77,7 @@ mod tests {
 
     #[test]
     fn names_fit_the_kernel() {
-        for name in MAPS.into_iter().chain([PROGRAM]) {
+        for name in MAPS.into_iter().chain([PROGRAM, STEERED, RELAY_SOCKETS, STEER]) {
             assert!(name.len() <= NAME_BYTES, "{name}");
         }
     }

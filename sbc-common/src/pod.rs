@@ -6,6 +6,7 @@ use crate::addr::{AddressSlot, AddressSlot6};
 use crate::config::Config;
 use crate::guard::{DenyEntry, GuardConfig, RealmAddress, SipSocket, SourceKey, SourceWindows, TotalWindows};
 use crate::next_hop::NextHop;
+use crate::steer::SteeredPort;
 
 // SAFETY: `repr(C)`, integers and byte arrays only, no padding (their tests compare size and field sizes).
 unsafe impl aya::Pod for AddressSlot {}
@@ -29,3 +30,5 @@ unsafe impl aya::Pod for DenyEntry {}
 unsafe impl aya::Pod for GuardConfig {}
 // SAFETY: as above.
 unsafe impl aya::Pod for AddressSlot6 {}
+// SAFETY: as above.
+unsafe impl aya::Pod for SteeredPort {}

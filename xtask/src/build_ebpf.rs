@@ -39,6 +39,8 @@ pub(crate) struct Objects {
     pub(crate) sbc: PathBuf,
     /// Programs that only benches load.
     pub(crate) bench: PathBuf,
+    /// The program that steers datagrams to the relay. Whoever embeds `sbc` finds it beside that.
+    pub(crate) steer: PathBuf,
 }
 
 /// Builds the objects, getting what is missing first.
@@ -62,6 +64,7 @@ pub(crate) fn build() -> Result<Objects> {
     Ok(Objects {
         sbc: publish(&built.join("sbc"), &dir.join("sbc.o"))?,
         bench: publish(&built.join("bench"), &dir.join("bench.o"))?,
+        steer: publish(&built.join("steer"), &dir.join("steer.o"))?,
     })
 }
 

@@ -55,7 +55,9 @@ fn main() -> ExitCode {
         Command::Check => check::run(),
         Command::Test(arguments) => test::run(&arguments),
         Command::BuildEbpf => build_ebpf::build().map(|objects| {
-            println!("{}\n{}", objects.sbc.display(), objects.bench.display());
+            for object in [&objects.sbc, &objects.bench, &objects.steer] {
+                println!("{}", object.display());
+            }
         }),
         Command::Bench(arguments) => bench::run(&arguments),
     };

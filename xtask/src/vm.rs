@@ -28,6 +28,7 @@ const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sys /sys
 /bin/busybox mount -t devtmpfs dev /dev
+/bin/busybox ip link set lo up
 echo "sbc-vm: Linux $(/bin/busybox uname -r)"
 SBC_EBPF_OBJECT=/sbc.o /prog_run --test-threads=1 --show-output --skip bpftool
 echo "sbc-vm: tests ended with $?"
@@ -44,7 +45,7 @@ pub(crate) fn test() -> Result<()> {
     fs::create_dir_all(&dir)?;
     let kernel = kernel(&dir)?;
     let busybox = unpack(&dir, "busybox-static", "./bin/busybox", &dir.join("busybox"))?;
-    let object = build_ebpf::build()?.sbc;
+    let objects = build_ebpf::build()?;
     let tests = test_binary()?;
 
     let mut archive = Archive::default();
@@ -53,7 +54,8 @@ pub(crate) fn test() -> Result<()> {
     }
     archive.file("init", INIT.as_bytes(), 0o755);
     archive.file("bin/busybox", &read(&busybox)?, 0o755);
-    archive.file("sbc.o", &read(&object)?, 0o644);
+    archive.file("sbc.o", &read(&objects.sbc)?, 0o644);
+    archive.file("steer.o", &read(&objects.steer)?, 0o644);
     archive.file("prog_run", &read(&tests)?, 0o755);
     for library in libraries(&tests)? {
         let name = library.strip_prefix("/").unwrap_or(&library);

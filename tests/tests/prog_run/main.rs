@@ -16,5 +16,6 @@ mod learning;
 mod packet;
 mod properties;
 mod streams;
+mod steer;
 mod table;
 mod world;

@@ -1,7 +1,10 @@
-//! The kernel object, embedded at build time.
+//! The kernel objects, embedded at build time.
 
-/// The object as an ELF file; empty where the build had none (see `build.rs`).
+/// The XDP program's object as an ELF file; empty where the build had none (see `build.rs`).
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sbc.o"));
+
+/// The steering program's object, likewise.
+pub(super) static STEER_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.o"));
 
 /// Whether there is an object to load.
 pub fn is_embedded() -> bool {
