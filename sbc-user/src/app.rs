@@ -217,6 +217,9 @@ fn media_addresses(config: &Config, report: &StartReport) -> Vec<dto::MediaAddre
 
 /// An operator who expects the kernel to forward should not have to ask why it does not.
 fn tell_media(report: &StartReport) {
+    if let Some(reason) = &report.not_steered {
+        warn!(reason, "each port of the relay needs a descriptor");
+    }
     if let Some(reason) = &report.no_kernel {
         warn!(reason, "media is forwarded by the relay");
         return;

@@ -8,6 +8,7 @@ mod counters;
 pub mod fake;
 pub mod planes;
 pub mod relay;
+mod send_once;
 pub mod xdp;
 
 use std::net::SocketAddr;

@@ -44,7 +44,18 @@ fn the_fake_conforms() {
 
 #[test]
 fn the_relay_conforms() {
-    apart(|| run(|| RelayWire::new(loopback_v4())));
+    apart(|| {
+        let relay = Relay::start().unwrap();
+        if let Some(reason) = relay.not_steered() {
+            return skip("the_relay_conforms", reason);
+        }
+        run(|| RelayWire::new(Relay::start().unwrap(), loopback_v4()));
+    });
+}
+
+#[test]
+fn the_relay_with_a_socket_per_port_conforms() {
+    apart(|| run(|| RelayWire::new(Relay::start_with_bound_ports().unwrap(), loopback_v4())));
 }
 
 /// IPv6 has one loopback address: the parties differ by port only, so the cases that need a stranger's address are not
@@ -59,7 +70,9 @@ fn the_relay_carries_ipv6() {
         if UdpSocket::bind((here, 0)).is_err() {
             return skip("the_relay_carries_ipv6", "this host has no IPv6 loopback address");
         }
-        case(&mut RelayWire::new(addresses));
+        for relay in [Relay::start().unwrap(), Relay::start_with_bound_ports().unwrap()] {
+            case(&mut RelayWire::new(relay, addresses));
+        }
     });
 }
 
@@ -183,8 +196,8 @@ fn loopback_v4() -> Addresses {
 }
 
 impl RelayWire {
-    fn new(addresses: Addresses) -> Self {
-        Self { relay: Relay::start().unwrap(), addresses, peers: Peers::new(None, addresses) }
+    fn new(relay: Relay, addresses: Addresses) -> Self {
+        Self { relay, addresses, peers: Peers::new(None, addresses) }
     }
 }
 
@@ -215,6 +228,9 @@ impl Wire for RelayWire {
 
 /// What can run in a namespace with real interfaces.
 trait OverVeth: Dataplane {
+    /// Whether what is sent there is counted by it, forwarded or not.
+    fn takes(&self, to: SocketAddr) -> bool;
+
     /// By name, since the maps exist.
     fn outcomes(&self) -> HashMap<&'static str, u64>;
 
@@ -222,6 +238,11 @@ trait OverVeth: Dataplane {
 }
 
 impl OverVeth for Xdp {
+    /// All of the media range.
+    fn takes(&self, _to: SocketAddr) -> bool {
+        true
+    }
+
     fn outcomes(&self) -> HashMap<&'static str, u64> {
         self.outcomes().into_iter().map(|(counter, count)| (counter.name(), count)).collect()
     }
@@ -232,6 +253,11 @@ impl OverVeth for Xdp {
 }
 
 impl OverVeth for Planes {
+    /// The kernel counts for all of the media range; for the relay a port that it does not have is nobody's.
+    fn takes(&self, to: SocketAddr) -> bool {
+        self.report().no_kernel.is_none() || self.relayed_ports().contains(&to)
+    }
+
     fn outcomes(&self) -> HashMap<&'static str, u64> {
         self.outcomes().into_iter().collect()
     }
@@ -300,8 +326,7 @@ impl<D: OverVeth> Wire for VethWire<'_, D> {
         let Self { plane: Some(plane), peers, .. } = self else {
             unreachable!("stopped while it is dropped")
         };
-        // A port that the relay has not bound is nobody's: what is sent there is counted by nobody.
-        if self.placement == Placement::Relay && UdpSocket::bind(to).is_ok() {
+        if !plane.takes(to) {
             return None;
         }
         peers.deliver(from, to, payload, || {

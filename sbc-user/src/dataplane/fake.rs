@@ -54,7 +54,6 @@ impl Fake {
         payload: &[u8],
     ) -> Option<(SocketAddr, SocketAddr)> {
         let forward = self.table.forward(to, from, payload).ok()?;
-        self.table.forwarded(&forward, payload);
         Some((forward.via, forward.to))
     }
 

@@ -10,6 +10,7 @@ pub(crate) mod reserved;
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Seek, Write};
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::PathBuf;
@@ -49,6 +50,8 @@ pub struct StartReport {
     pub addresses: Vec<AddressReport>,
     /// Why no interface at all is served by the kernel, if that is so for a reason of its own.
     pub no_kernel: Option<String>,
+    /// Why each port that the relay serves needs a descriptor of its own, if that is so.
+    pub not_steered: Option<String>,
 }
 
 /// The instance is ours for as long as this lives.
@@ -95,16 +98,17 @@ impl Planes {
         now: Instant,
     ) -> Result<(Self, StartReport, Vec<CallId>), StartError> {
         let relay = Relay::start().map_err(|error| StartError::Relay(format!("{error:#}")))?;
+        let not_steered = relay.not_steered().map(str::to_owned);
         let (kernel, report) = if config.kernel && xdp::is_embedded() {
             let (kernel, addresses) = Xdp::open(&config.instance, xdp::OBJECT, &config.media, now)?;
-            (kernel, StartReport { addresses, no_kernel: None })
+            (kernel, StartReport { addresses, no_kernel: None, not_steered })
         } else {
             let reason = no_kernel(config).unwrap_or_default();
             let mut addresses = Xdp::locate(&config.media)?;
             for address in &mut addresses {
                 address.relay_reason.get_or_insert_with(|| reason.clone());
             }
-            (None, StartReport { addresses, no_kernel: Some(reason) })
+            (None, StartReport { addresses, no_kernel: Some(reason), not_steered })
         };
         let media = config.media.iter().map(|bind| bind.ports.clone());
         let ports: Vec<_> = media.chain(config.reserved_ports.iter().cloned()).collect();
@@ -139,13 +143,19 @@ impl Planes {
         } else {
             Xdp::survey(&config.instance, &config.media)?
         };
-        Ok(StartReport { addresses, no_kernel })
+        Ok(StartReport { addresses, no_kernel, not_steered: None })
     }
 
     /// What came of the start.
     #[must_use]
     pub fn report(&self) -> &StartReport {
         &self.report
+    }
+
+    /// Addresses and ports of ours whose datagrams the relay takes.
+    #[must_use]
+    pub fn relayed_ports(&self) -> Vec<SocketAddr> {
+        self.choice.relay.bound()
     }
 
     /// Descriptors that become readable when `handle_timeout` has work.

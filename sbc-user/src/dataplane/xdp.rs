@@ -24,6 +24,7 @@ mod plans;
 mod selftest;
 mod start;
 mod stats;
+mod steer;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -48,6 +49,7 @@ pub use object::{OBJECT, is_embedded};
 pub(crate) use pins::check_instance;
 pub use start::AddressReport;
 pub use stats::Outcome;
+pub(crate) use steer::Steering;
 
 use super::{Dataplane, DataplaneEvent};
 use addresses::Served;

@@ -42,6 +42,8 @@ pub(in crate::dataplane) struct Forward {
     pub(in crate::dataplane) via: SocketAddr,
     /// Where to.
     pub(in crate::dataplane) to: SocketAddr,
+    /// Marked how.
+    pub(in crate::dataplane) dscp: u8,
     port: Port,
 }
 
@@ -138,7 +140,7 @@ impl Table {
         (counters, ports)
     }
 
-    /// Decides on a datagram that arrived on a port of ours.
+    /// Decides on a datagram that arrived on a port of ours, and counts it as forwarded or dropped.
     pub(in crate::dataplane) fn forward(
         &mut self,
         at: SocketAddr,
@@ -148,20 +150,21 @@ impl Table {
         self.decide(at, from, datagram).inspect_err(|reason| self.count(*reason))
     }
 
-    /// Counts a forwarded datagram where it belongs.
-    pub(in crate::dataplane) fn forwarded(&mut self, forward: &Forward, datagram: &[u8]) {
+    /// What was to be forwarded could not be sent.
+    pub(in crate::dataplane) fn not_sent(&mut self, forward: &Forward, datagram: &[u8]) {
+        self.count(Counter::DropNotSent);
         let Port { call, stream, side, kind } = forward.port;
         let Some(stream) = self.calls.get_mut(&call).and_then(|streams| streams.get_mut(stream)) else {
             return;
         };
         let (arrival, _) = stream.sides(side);
+        // The call may have got another plan meanwhile, whose streams count from zero.
         match kind {
             MediaKind::Rtp => {
-                arrival.rtp += 1;
-                arrival.rtp_bytes += datagram.len() as u64;
-                arrival.loss.see(datagram);
+                arrival.rtp = arrival.rtp.saturating_sub(1);
+                arrival.rtp_bytes = arrival.rtp_bytes.saturating_sub(datagram.len() as u64);
             }
-            MediaKind::Rtcp => arrival.rtcp += 1,
+            MediaKind::Rtcp => arrival.rtcp = arrival.rtcp.saturating_sub(1),
         }
     }
 
@@ -209,8 +212,11 @@ impl Table {
         let claimed = arrival.admit(port.kind, from)?;
         let forward = departure
             .destination(port.kind)
-            .map(|to| Forward { via: local(&departure.plan, port.kind), to, port })
+            .map(|to| Forward { via: local(&departure.plan, port.kind), to, dscp: departure.plan.dscp, port })
             .ok_or(Counter::DropNoDestination);
+        if forward.is_ok() {
+            arrival.forwarded(port.kind, datagram);
+        }
         if claimed {
             self.tell(MediaEvent::Latched {
                 call: port.call,
@@ -299,6 +305,18 @@ impl Side {
             }
             (SourcePolicy::Signalled, _) if signalled(&self.plan, kind) == Some(from) => Ok(false),
             (SourcePolicy::Learn { .. } | SourcePolicy::Signalled, _) => Err(Counter::DropWrongSource),
+        }
+    }
+
+    /// Counts a datagram that arrived here and goes on.
+    fn forwarded(&mut self, kind: MediaKind, datagram: &[u8]) {
+        match kind {
+            MediaKind::Rtp => {
+                self.rtp += 1;
+                self.rtp_bytes += datagram.len() as u64;
+                self.loss.see(datagram);
+            }
+            MediaKind::Rtcp => self.rtcp += 1,
         }
     }
 

@@ -1,34 +1,33 @@
-//! The relay's thread: waits for every socket, forwards what may pass.
-
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+//! What a forwarding thread does: it waits for sockets, has each served, and says when there is something to poll.
 
 use nix::errno::Errno;
-use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
-use sbc_common::counter::Counter;
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::socket::STOP;
-use super::{Shared, State};
+use super::Shared;
 
 /// Sockets that one wait reports.
 const MAX_READY: usize = 256;
-/// Datagrams taken from one socket before the others have their turn.
-const MAX_BURST: usize = 16;
-/// Larger than any UDP payload, so that none is cut.
-const BUFFER_BYTES: usize = 64 * 1024;
+/// The token of `Shared::stop`.
+const STOP: u64 = 0;
+/// Those of sockets begin here.
+pub(super) const FIRST_TOKEN: u64 = STOP + 1;
 
-/// Starts the thread. It ends when `stop` is written.
-pub(super) fn spawn(shared: Arc<Shared>) -> anyhow::Result<JoinHandle<()>> {
-    shared.epoll.add(&shared.stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
-    Ok(thread::Builder::new().name("relay".into()).spawn(move || run(&shared))?)
+/// What serving a socket brought for whoever polls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    Nothing,
+    Something,
 }
 
-fn run(shared: &Shared) {
+/// Has sockets of the set served while they are readable, until `shared.stop` is written.
+pub(super) fn wait(epoll: &Epoll, shared: &Shared, mut serve: impl FnMut(u64) -> Heard) {
+    if let Err(error) = epoll.add(&shared.stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP)) {
+        tracing::error!(%error, "a thread of the relay could not be told to end, and does not begin");
+        return;
+    }
     let mut ready = [EpollEvent::empty(); MAX_READY];
-    let mut buffer = vec![0; BUFFER_BYTES];
     loop {
-        let count = match shared.epoll.wait(&mut ready, EpollTimeout::NONE) {
+        let count = match epoll.wait(&mut ready, EpollTimeout::NONE) {
             Ok(count) => count,
             Err(Errno::EINTR) => continue,
             Err(error) => {
@@ -40,35 +39,10 @@ fn run(shared: &Shared) {
             if token == STOP {
                 return;
             }
-            // Taken per socket, so that a command waits for one burst at most.
-            let mut state = shared.state();
-            if let Some(address) = state.sockets.address_of(token)
-                && drain(&mut state, address, &mut buffer)
-            {
+            if serve(token) == Heard::Something {
                 // Full means that it is readable already.
                 let _ = shared.news.write(1);
             }
         }
     }
-}
-
-/// Forwards what waits at one port, up to a burst. Whether somebody claimed it.
-fn drain(state: &mut State, at: SocketAddr, buffer: &mut [u8]) -> bool {
-    let State { table, sockets } = state;
-    let Some(socket) = sockets.at(at) else { return false };
-    let claims = table.outcome(Counter::Claimed);
-    for _ in 0..MAX_BURST {
-        // Any error ends the burst; one that lasts is reported again by the next wait.
-        let Ok((length, from)) = socket.recv_from(buffer) else { break };
-        let datagram = &buffer[..length];
-        let from = SocketAddr::new(from.ip(), from.port()); // without flow label and scope
-        let Ok(forward) = table.forward(at, from, datagram) else { continue };
-        let sent = sockets.at(forward.via).is_some_and(|via| via.send_to(datagram, forward.to).is_ok());
-        if sent {
-            table.forwarded(&forward, datagram);
-        } else {
-            table.count(Counter::DropNotSent);
-        }
-    }
-    table.outcome(Counter::Claimed) != claims
 }
