@@ -15,7 +15,7 @@ mod kernel;
 mod learning;
 mod packet;
 mod properties;
-mod streams;
 mod steer;
+mod streams;
 mod table;
 mod world;
