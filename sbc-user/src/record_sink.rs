@@ -160,6 +160,7 @@ mod tests {
             },
             callee: None,
             media: vec![StreamCounters::default()],
+            quality: Vec::new(),
         }
     }
 

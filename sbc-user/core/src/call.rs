@@ -133,6 +133,7 @@ impl Call {
             callee: self.callee.view(cx),
             plan: plan.cloned(),
             placements: placements.to_vec(),
+            quality: self.media.quality().to_vec(),
         }
     }
 

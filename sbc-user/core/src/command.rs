@@ -8,6 +8,7 @@ use crate::flow::Transport;
 use crate::guard::{Denied, ListKind, ListRefusal, Source};
 use crate::id::CallId;
 use crate::media::plan::{MediaPlan, Placement};
+use crate::media::quality::StreamQuality;
 
 /// A question or order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +125,8 @@ pub struct CallView {
     pub plan: Option<MediaPlan>,
     /// What carries each stream of the plan, in its order.
     pub placements: Vec<Placement>,
+    /// What the two parties have reported of the streams so far.
+    pub quality: Vec<StreamQuality>,
 }
 
 /// One side of a call as an operator sees it.

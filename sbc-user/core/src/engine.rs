@@ -336,7 +336,7 @@ impl<R: Rng> Engine<R> {
     }
 
     fn on_media_event(&mut self, now: Now, event: &MediaEvent) {
-        self.with_call(now, event.call(), |call, _| call.on_media_event(event));
+        self.with_call(now, event.call(), |call, cx| call.on_media_event(cx.now.mono, event));
     }
 
     fn on_timeout(&mut self, now: Now) {

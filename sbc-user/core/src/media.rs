@@ -4,3 +4,5 @@ pub mod command;
 pub mod latch;
 pub mod plan;
 pub mod ports;
+pub mod quality;
+pub mod rtcp;

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use crate::command::LegView;
 use crate::id::CallId;
 use crate::media::command::StreamCounters;
+use crate::media::quality::StreamQuality;
 
 /// One ended call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct CallRecord {
     pub callee: Option<LegView>,
     /// Final media counters by stream.
     pub media: Vec<StreamCounters>,
+    /// What the two parties reported of the streams.
+    pub quality: Vec<StreamQuality>,
 }
 
 /// Who ended a call.

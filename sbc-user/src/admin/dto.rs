@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use sbc_core::command::{CallState, CallView, EngineStatus, LegView};
 use sbc_core::media::command::{DirectionCounters, StreamCounters};
 use sbc_core::media::plan::{Placement, SourcePolicy, StreamPlan, StreamSide};
+use sbc_core::media::quality::{self, StreamQuality};
 use sbc_core::record::{CallRecord, EndedBy};
 use serde::{Deserialize, Serialize};
 
@@ -218,6 +219,10 @@ pub struct Stream {
     pub from_caller: Packets,
     /// Packets from the callee to the caller.
     pub from_callee: Packets,
+    /// What the caller reports of what it hears; none if it does not, or encrypts it.
+    pub heard_by_caller: Option<Heard>,
+    /// What the callee reports.
+    pub heard_by_callee: Option<Heard>,
 }
 
 /// Addresses of a stream on one side.
@@ -252,6 +257,61 @@ pub struct Packets {
     pub rtcp: u64,
     /// RTP packets that the sequence numbers say were lost before us; none where nobody sees them.
     pub lost: Option<u64>,
+    /// RTP packets that came after one with a higher number.
+    pub out_of_order: u64,
+    /// Interarrival jitter at us (RFC 3550), microseconds; none where the codecs' clock is not known.
+    pub jitter_us: Option<u32>,
+    /// How often the payload type changed.
+    pub payload_type_changes: u64,
+    /// How often the synchronisation source changed.
+    pub source_changes: u64,
+    /// Packets dropped because they were more than the codecs call for.
+    pub over_rate: u64,
+}
+
+/// What a party reports of the stream that it receives through us (RTCP, RFC 3550).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Heard {
+    /// How many reports.
+    pub reports: u64,
+    /// Packets lost on the whole way from the other party; negative: more copies than losses.
+    pub lost: i32,
+    /// Of the packets in the time of the last report.
+    pub lost_percent: f64,
+    /// The most in any report.
+    pub lost_percent_max: f64,
+    /// Interarrival jitter at it, microseconds.
+    pub jitter_us: Option<u32>,
+    /// The most in any report.
+    pub jitter_us_max: Option<u32>,
+    /// From us to it and back, microseconds.
+    pub round_trip_us: Option<u32>,
+    /// The most at any report.
+    pub round_trip_us_max: Option<u32>,
+}
+
+impl Heard {
+    fn new(heard: &quality::Heard) -> Self {
+        // One decimal says all that 256ths can.
+        let percent = |fraction: u8| (f64::from(fraction) * 1000.0 / 256.0).round() / 10.0;
+        Self {
+            reports: heard.reports,
+            lost: heard.lost,
+            lost_percent: percent(heard.fraction_lost),
+            lost_percent_max: percent(heard.fraction_lost_max),
+            jitter_us: heard.jitter_us,
+            jitter_us_max: heard.jitter_us_max,
+            round_trip_us: heard.round_trip_us,
+            round_trip_us_max: heard.round_trip_us_max,
+        }
+    }
+
+    /// By caller and callee, of one m-line.
+    fn of(quality: &[StreamQuality], mline: u8) -> [Option<Self>; 2] {
+        let stream = quality.iter().find(|stream| stream.mline == mline);
+        let [caller, callee] = [stream.map(|it| &it.caller), stream.map(|it| &it.callee)];
+        [caller, callee].map(|end| end.and_then(|end| end.heard.as_ref()).map(Self::new))
+    }
 }
 
 impl Calls {
@@ -272,7 +332,8 @@ impl Call {
             .enumerate()
             .map(|(index, plan)| {
                 let counters = media.iter().find(|counters| counters.mline == plan.mline);
-                Stream::new(plan, view.placements.get(index).copied(), counters)
+                let heard = Heard::of(&view.quality, plan.mline);
+                Stream::new(plan, view.placements.get(index).copied(), counters, heard)
             })
             .collect();
         Self {
@@ -324,7 +385,12 @@ fn path(placement: Placement) -> String {
 }
 
 impl Stream {
-    fn new(plan: &StreamPlan, placement: Option<Placement>, counters: Option<&StreamCounters>) -> Self {
+    fn new(
+        plan: &StreamPlan,
+        placement: Option<Placement>,
+        counters: Option<&StreamCounters>,
+        [heard_by_caller, heard_by_callee]: [Option<Heard>; 2],
+    ) -> Self {
         let carried_by = counters.and_then(|counters| counters.placement).or(placement);
         Self {
             mline: plan.mline,
@@ -333,6 +399,8 @@ impl Stream {
             callee: MediaSide::new(&plan.callee),
             from_caller: counters.map(|all| Packets::new(&all.from_caller)).unwrap_or_default(),
             from_callee: counters.map(|all| Packets::new(&all.from_callee)).unwrap_or_default(),
+            heard_by_caller,
+            heard_by_callee,
         }
     }
 }
@@ -366,6 +434,11 @@ impl Packets {
             rtp_bytes: counters.rtp_bytes,
             rtcp: counters.rtcp,
             lost: counters.lost,
+            out_of_order: counters.out_of_order,
+            jitter_us: counters.jitter_us,
+            payload_type_changes: counters.payload_type_changes,
+            source_changes: counters.source_changes,
+            over_rate: counters.over_rate,
         }
     }
 }
@@ -412,6 +485,10 @@ pub struct RecordStream {
     pub from_caller: Packets,
     /// Packets from the callee to the caller.
     pub from_callee: Packets,
+    /// What the caller reported of what it heard; none if it did not, or encrypted it.
+    pub heard_by_caller: Option<Heard>,
+    /// What the callee reported.
+    pub heard_by_callee: Option<Heard>,
 }
 
 impl Record {
@@ -440,11 +517,16 @@ impl Record {
             media: record
                 .media
                 .iter()
-                .map(|counters| RecordStream {
-                    mline: counters.mline,
-                    path: counters.placement.map(path),
-                    from_caller: Packets::new(&counters.from_caller),
-                    from_callee: Packets::new(&counters.from_callee),
+                .map(|counters| {
+                    let [heard_by_caller, heard_by_callee] = Heard::of(&record.quality, counters.mline);
+                    RecordStream {
+                        mline: counters.mline,
+                        path: counters.placement.map(path),
+                        from_caller: Packets::new(&counters.from_caller),
+                        from_callee: Packets::new(&counters.from_callee),
+                        heard_by_caller,
+                        heard_by_callee,
+                    }
                 })
                 .collect(),
         }

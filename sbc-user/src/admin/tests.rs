@@ -14,6 +14,7 @@ use sbc_core::media::command::DirectionCounters;
 use sbc_core::media::plan::{
     MediaPace, MediaPlan, PeerMedia, Placement, SourcePolicy, StreamPlan, StreamSide,
 };
+use sbc_core::media::quality::{Heard, StreamQuality};
 
 use super::dto::{Calls, Facts, Status};
 use super::server::Server;
@@ -62,6 +63,22 @@ fn leg(realm: &str, remote: &str) -> LegView {
     }
 }
 
+/// The callee has reported something.
+fn quality() -> StreamQuality {
+    let heard = Heard {
+        reports: 2,
+        lost: 3,
+        fraction_lost: 2,
+        fraction_lost_max: 26,
+        jitter_us: Some(3200),
+        round_trip_us: Some(40_400),
+        ..Heard::default()
+    };
+    let mut quality = StreamQuality::default();
+    quality.callee.heard = Some(heard);
+    quality
+}
+
 pub(crate) fn call() -> (CallView, Vec<StreamCounters>) {
     let side = |realm, ip: [u8; 4], port, peer: Option<&str>, source| StreamSide {
         realm: RealmId(realm),
@@ -88,12 +105,15 @@ pub(crate) fn call() -> (CallView, Vec<StreamCounters>) {
         callee: leg("private", "10.0.0.20:5060"),
         plan: Some(MediaPlan { call: CallId(7), streams: vec![stream] }),
         placements: vec![Placement::Kernel],
+        quality: vec![quality()],
     };
     let direction = |rtp_kernel, lost| DirectionCounters {
         rtp_kernel,
         rtp_bytes: rtp_kernel * 172,
         rtcp: 2,
         lost,
+        jitter_us: lost.map(|_| 1900),
+        over_rate: lost.map_or(4, |_| 0),
         ..DirectionCounters::default()
     };
     let counters = StreamCounters {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use super::status::duration;
 use super::{ask, print_json, table};
-use crate::admin::dto::{Call, Calls, Leg, MediaSide, Packets, Stream};
+use crate::admin::dto::{Call, Calls, Heard, Leg, MediaSide, Packets, Stream};
 
 pub(super) fn run(socket: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let calls: Calls = ask(socket, "/v1/calls")?;
@@ -55,8 +55,29 @@ fn leg(leg: &Leg, who: &str, media: Option<&MediaSide>) -> String {
 
 fn stream(stream: &Stream) -> String {
     let path = stream.path.as_deref().unwrap_or("not installed");
-    let Stream { mline, from_caller, from_callee, .. } = stream;
-    format!("{mline}: {path}\n -> {}\n <- {}", packets(from_caller), packets(from_callee))
+    let Stream { mline, from_caller, from_callee, heard_by_caller, heard_by_callee, .. } = stream;
+    let [to_callee, to_caller] =
+        [heard_by_callee, heard_by_caller].map(|it| it.as_ref().map(heard).unwrap_or_default());
+    format!(
+        "{mline}: {path}\n -> {}{to_callee}\n <- {}{to_caller}",
+        packets(from_caller),
+        packets(from_callee)
+    )
+}
+
+/// What the party at the arrow's head says.
+fn heard(heard: &Heard) -> String {
+    let mut text = format!("\n    there: {} lost, {} % lately", heard.lost, heard.lost_percent);
+    for (what, us) in [("jitter", heard.jitter_us), ("round trip", heard.round_trip_us)] {
+        if let Some(us) = us {
+            let _ = write!(text, ", {what} {}", milliseconds(us));
+        }
+    }
+    text
+}
+
+fn milliseconds(us: u32) -> String {
+    format!("{:.1} ms", f64::from(us) / 1000.0)
 }
 
 fn packets(packets: &Packets) -> String {
@@ -68,7 +89,17 @@ fn packets(packets: &Packets) -> String {
     } else {
         String::new()
     };
-    format!("{total} rtp{split}, {} rtcp, {lost} lost", packets.rtcp)
+    let mut text = format!("{total} rtp{split}, {} rtcp, {lost} lost", packets.rtcp);
+    if let Some(us) = packets.jitter_us {
+        let _ = write!(text, ", jitter {}", milliseconds(us));
+    }
+    // Mostly there is nothing of these.
+    for (count, what) in [(packets.out_of_order, "late"), (packets.over_rate, "over the rate")] {
+        if count > 0 {
+            let _ = write!(text, ", {count} {what}");
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -85,8 +116,9 @@ mod tests {
         let expected = [
             " CALL  STATE     AGE        CALLER                                                               CALLED                                           MEDIA",
             " 7     answered  1 min 5 s  sip:100@example                                                      sip:200@example                                  0: kernel",
-            "                            public, udp 192.0.2.7:5060                                           private, udp 10.0.0.20:5060                       -> 500 rtp, 2 rtcp, 1 lost",
-            "                            rtp 198.51.100.10:20000 <> 192.0.2.7:40000 (learned from 192.0.2.7)  rtp 10.0.0.5:24000 <> not known yet (signalled)   <- 498 rtp, 2 rtcp, ? lost",
+            "                            public, udp 192.0.2.7:5060                                           private, udp 10.0.0.20:5060                       -> 500 rtp, 2 rtcp, 1 lost, jitter 1.9 ms",
+            "                            rtp 198.51.100.10:20000 <> 192.0.2.7:40000 (learned from 192.0.2.7)  rtp 10.0.0.5:24000 <> not known yet (signalled)      there: 3 lost, 0.8 % lately, jitter 3.2 ms, round trip 40.4 ms",
+            "                                                                                                                                                   <- 498 rtp, 2 rtcp, ? lost, 4 over the rate",
         ];
         let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
         assert_eq!(lines, expected, "\n{text}");

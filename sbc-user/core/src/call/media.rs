@@ -26,11 +26,14 @@ use crate::call::Side;
 use crate::call::media::lines::Line;
 use crate::counter::Counter;
 use crate::id::CallId;
+use crate::media::command::SideOf;
 use crate::media::plan::{MediaPlan, StreamPlan};
 use crate::media::ports::PortPool;
+use crate::media::quality::StreamQuality;
+use crate::media::rtcp;
 use crate::policy::admission::{Refusal, Saying};
 use crate::rng::Rng;
-use crate::sdp::anchor::{self, Mux, Relayed, Survey, survey};
+use crate::sdp::anchor::{self, Crypto, Mux, Relayed, Survey, survey};
 use crate::sdp::offer_answer::{Action, Event, check_answer};
 use crate::sdp::{Direction, Sdp};
 
@@ -64,13 +67,15 @@ pub struct CallMedia {
     /// By m-line. Ports stay with an m-line as long as the call does not agree to do without it.
     lines: Vec<Option<Line>>,
     offer: Option<Offer>,
+    /// By m-line, of every stream that ever reported.
+    quality: Vec<StreamQuality>,
 }
 
 impl CallMedia {
     /// Nothing described, nothing reserved.
     #[must_use]
     pub const fn new(call: CallId, caller: MediaSide, callee: MediaSide) -> Self {
-        Self { call, caller, callee, lines: Vec::new(), offer: None }
+        Self { call, caller, callee, lines: Vec::new(), offer: None, quality: Vec::new() }
     }
 
     /// Whether an offer waits for its answer, and from whom it came.
@@ -189,6 +194,35 @@ impl CallMedia {
     #[must_use]
     pub fn last_body(&self, side: Side) -> Option<Bytes> {
         self.side(side).origin.last_body()
+    }
+
+    /// A copy of an RTCP packet that a side sent.
+    pub fn reported(&mut self, now: Instant, of: SideOf, packet: &[u8]) {
+        let mline = usize::from(of.mline);
+        let described = Side::BOTH.map(|side| self.described(side, mline));
+        let secure = described.into_iter().flatten().any(|relayed| relayed.crypto == Crypto::Sdes);
+        let [Some(caller), Some(callee)] = described else { return };
+        if secure || self.line(mline).is_none() {
+            return;
+        }
+        let Some(report) = rtcp::read(packet) else { return };
+        let clock_rate_hz = side::clock_rate(caller.formats, callee.formats);
+        let quality = match self.quality.iter_mut().position(|it| it.mline == of.mline) {
+            Some(index) => self.quality.get_mut(index),
+            None => {
+                self.quality.push(StreamQuality { mline: of.mline, ..StreamQuality::default() });
+                self.quality.last_mut()
+            }
+        };
+        if let Some(quality) = quality {
+            quality.take(now, of.caller_side, report, clock_rate_hz);
+        }
+    }
+
+    /// What the two parties have reported so far.
+    #[must_use]
+    pub fn quality(&self) -> &[StreamQuality] {
+        &self.quality
     }
 
     /// What follows from everything described so far.

@@ -228,6 +228,7 @@ impl Call {
             caller: self.caller.view(cx),
             callee: Some(self.callee.view(cx)),
             media,
+            quality: self.media.quality().to_vec(),
         };
         cx.effects.push(Effect::Record(Box::new(record)));
     }

@@ -1,7 +1,7 @@
 //! The looks at an answered call's counters, and what follows from them: its end when it has fallen silent, whose media
 //! may be learned anew, and which peers must be sent something so that what they send can come in. The dataplane counts, it draws no conclusions and has no clock for that.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::call::Call;
 use crate::call::action::{CallTimer, Effect};
@@ -118,12 +118,16 @@ impl Call {
     }
 
     /// The dataplane noticed something about the call's media.
-    pub fn on_media_event(&mut self, event: &MediaEvent) {
-        match *event {
+    pub fn on_media_event(&mut self, now: Instant, event: &MediaEvent) {
+        match event {
             MediaEvent::Latched { mline, caller_side, rtcp, source, .. } => {
-                self.media.learned(SideOf { mline, caller_side }, source, rtcp);
+                let side = SideOf { mline: *mline, caller_side: *caller_side };
+                self.media.learned(side, *source, *rtcp);
             }
-            MediaEvent::Report { .. } => {}
+            MediaEvent::Report { mline, caller_side, packet, .. } => {
+                let side = SideOf { mline: *mline, caller_side: *caller_side };
+                self.media.reported(now, side, packet);
+            }
         }
     }
 

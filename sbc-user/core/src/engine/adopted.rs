@@ -61,6 +61,7 @@ impl Adopted {
             callee: checkpoint.callee.clone(),
             plan: Some(self.plan.clone()),
             placements: self.placements.clone(),
+            quality: Vec::new(),
         })
     }
 
@@ -78,6 +79,7 @@ impl Adopted {
             caller: checkpoint.caller,
             callee: Some(checkpoint.callee),
             media,
+            quality: Vec::new(),
         })
     }
 }

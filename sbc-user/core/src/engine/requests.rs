@@ -261,6 +261,7 @@ impl<R: Rng> Engine<R> {
             },
             callee: None,
             media: Vec::new(),
+            quality: Vec::new(),
         })));
     }
 

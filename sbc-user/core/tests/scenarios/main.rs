@@ -12,6 +12,7 @@ mod changes;
 mod learning;
 mod mux;
 mod pinholes;
+mod quality;
 mod races;
 mod refusals;
 mod requests;

@@ -8,6 +8,7 @@ use crate::id::RealmId;
 use crate::media::plan::{MediaPace, PeerMedia, SourcePolicy, StreamSide};
 use crate::rng::Rng;
 use crate::sdp::anchor::{Crypto, Mux, Relayed, Survey};
+use crate::sdp::formats::Formats;
 use crate::sdp::origin::LocalOrigin;
 use crate::sdp::{MediaKind, offer_answer};
 
@@ -135,12 +136,18 @@ impl MediaSide {
     fn pace(&self, own: Option<&Relayed>, across: &Relayed) -> MediaPace {
         let own = own.map(|own| own.formats).unwrap_or_default();
         let most = across.formats.packets_per_second.max(own.packets_per_second);
-        // The answer's formats are the ones agreed, and an answer has no clock that its offer has not.
-        let clock_rate_hz = match (own.clock_rate_hz, across.formats.clock_rate_hz) {
-            (0, rate) | (rate, 0) => rate,
-            (own, across) if own == across => own,
-            (_, _) => 0,
-        };
-        MediaPace { packets_per_second: most.saturating_mul(self.rate_factor), clock_rate_hz }
+        MediaPace {
+            packets_per_second: most.saturating_mul(self.rate_factor),
+            clock_rate_hz: clock_rate(own, across.formats),
+        }
+    }
+}
+
+/// The answer's formats are the ones agreed, and an answer has no clock that its offer has not.
+pub(super) const fn clock_rate(own: Formats, across: Formats) -> u32 {
+    match (own.clock_rate_hz, across.clock_rate_hz) {
+        (0, rate) | (rate, 0) => rate,
+        (own, across) if own == across => own,
+        (_, _) => 0,
     }
 }
