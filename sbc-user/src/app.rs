@@ -87,7 +87,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         info!(instance = config.instance, version = env!("CARGO_PKG_VERSION"), "serving");
         tell_system(&[NotifyState::Ready]);
         let remains = event_loop.run(Inlets { transport: transport_events, questions, signals, media }).await;
-        let Remains { dataplane, transports, records, mut transport_events } = remains;
+        let Remains { dataplane, transports, records, mut transport_events, leaving } = remains;
 
         server.stop().await;
         // What still arrives is taken and forgotten: a connection whose reader waits for the loop would not be flushed.
@@ -96,7 +96,11 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
             () = async { while transport_events.recv().await.is_some() {} } => {}
         }
         drop(transports);
-        dataplane.stop().context("something of the dataplane is left behind")?;
+        if leaving {
+            dataplane.leave();
+        } else {
+            dataplane.stop().context("something of the dataplane is left behind")?;
+        }
         drop(records);
         info!("stopped");
         Ok(())
@@ -109,12 +113,13 @@ fn boot() -> anyhow::Result<String> {
     Ok(fs::read_to_string(BOOT_ID).context(BOOT_ID)?.trim().to_owned())
 }
 
-/// SIGTERM and SIGINT stop, SIGHUP opens files anew.
+/// SIGTERM and SIGINT stop, SIGQUIT leaves calls to the next daemon, SIGHUP opens files anew.
 fn signals() -> anyhow::Result<mpsc::Receiver<Signal>> {
     let (sender, receiver) = mpsc::channel(WAITING_SIGNALS);
     for (kind, meaning) in [
         (SignalKind::terminate(), Signal::Stop),
         (SignalKind::interrupt(), Signal::Stop),
+        (SignalKind::quit(), Signal::Leave),
         (SignalKind::hangup(), Signal::Reopen),
     ] {
         let mut stream = signal(kind).context("signal handlers")?;

@@ -44,6 +44,8 @@ const BATCH: usize = 64;
 pub enum Signal {
     /// Stop; again: sooner.
     Stop,
+    /// End at once and leave to the kernel what it forwards: another daemon takes over.
+    Leave,
     /// Open files anew: they were rotated.
     Reopen,
 }
@@ -90,6 +92,7 @@ pub struct EventLoop<D> {
     askers: HashMap<OpId, Asker>,
     last_question: u64,
     life: Life,
+    leaving: bool,
     /// Called once, when the stop begins.
     on_stop: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -104,6 +107,8 @@ pub struct Remains<D> {
     pub records: RecordSink,
     /// Whatever still arrives on the sockets.
     pub transport_events: mpsc::Receiver<TransportEvent>,
+    /// What the kernel forwards is left to another daemon.
+    pub leaving: bool,
 }
 
 impl<D: Dataplane> EventLoop<D> {
@@ -128,6 +133,7 @@ impl<D: Dataplane> EventLoop<D> {
             askers: HashMap::new(),
             last_question: 0,
             life: Life::Serving,
+            leaving: false,
             on_stop: None,
         }
     }
@@ -175,6 +181,7 @@ impl<D: Dataplane> EventLoop<D> {
             transports: self.transports,
             records: self.records,
             transport_events: inlets.transport,
+            leaving: self.leaving,
         }
     }
 
@@ -210,6 +217,11 @@ impl<D: Dataplane> EventLoop<D> {
     fn signal(&mut self, signal: Signal) {
         match (signal, self.life) {
             (Signal::Reopen, _) => self.records.reopen(),
+            (Signal::Leave, _) => {
+                info!("leaving: the kernel goes on with the media of calls until another daemon takes over");
+                self.leaving = true;
+                self.life = Life::Over;
+            }
             (Signal::Stop, Life::Serving) => {
                 if let Some(call) = self.on_stop.take() {
                     call();

@@ -110,8 +110,20 @@ impl Sbcd {
 
     /// Starts it with a configuration of both sides; where it keeps its files is added.
     pub fn start_with(networks: &Networks, binaries: &Path, sides: &str, scratch: &Scratch) -> Result<Self> {
+        Self::start_as(networks.sbc.name(), SBC_INSIDE, networks, binaries, sides, scratch)
+    }
+
+    /// The same for one of several instances, which listens on this address among others.
+    pub fn start_as(
+        instance: &str,
+        listens: IpAddr,
+        networks: &Networks,
+        binaries: &Path,
+        sides: &str,
+        scratch: &Scratch,
+    ) -> Result<Self> {
         mount_bpffs()?;
-        let instance = networks.sbc.name().to_owned();
+        let instance = instance.to_owned();
         let (socket, records) = (scratch.path().join("sbcd.sock"), scratch.path().join("calls.jsonl"));
         let configuration = format!(
             "instance = \"{instance}\"\n\
@@ -132,7 +144,7 @@ impl Sbcd {
         });
         let mut command = networks.sbc.command(binaries.join("sbcd"));
         let process = Process::spawn("sbcd", command.arg("--config").arg(&file), scratch)?;
-        sipp::wait_for_socket(&networks.sbc, SocketAddr::new(SBC_INSIDE, SIP), &process)?;
+        sipp::wait_for_socket(&networks.sbc, SocketAddr::new(listens, SIP), &process)?;
         process.wait_until("answering on its admin socket", Duration::from_secs(10), |_| socket.exists())?;
         let binaries = binaries.to_path_buf();
         Ok(Self { process, starts: 1, certificates: None, instance, socket, records, binaries, _pins: guard })
@@ -157,6 +169,11 @@ impl Sbcd {
         self.process.stop(Signal::SIGKILL, Duration::from_secs(5))
     }
 
+    /// Lets it end and leave its calls to the next one.
+    pub fn leave(&self) -> Result<ExitStatus> {
+        self.process.stop(Signal::SIGQUIT, Duration::from_secs(20))
+    }
+
     /// Starts it again, as it was started first, by the program in `binaries`.
     pub fn start_again(&mut self, networks: &Networks, binaries: &Path, scratch: &Scratch) -> Result<()> {
         self.starts += 1;
@@ -166,9 +183,8 @@ impl Sbcd {
         let file = scratch.path().join("sbc.toml");
         let name = format!("sbcd-{}", self.starts);
         self.process = Process::spawn(&name, command.arg("--config").arg(&file), scratch)?;
-        sipp::wait_for_socket(&networks.sbc, SocketAddr::new(SBC_INSIDE, SIP), &self.process)?;
         let limit = Duration::from_secs(20);
-        self.process.wait_until("answering on its admin socket", limit, |_| self.socket.exists())
+        self.process.wait_until("answering on its admin socket", limit, |_| self.ask("status").is_ok())
     }
 
     /// Stops it as an operator would.

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test file")]
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use sbc_tests::netns::{End, connect, run};
 use sbc_tests::process::Scratch;
 use sbc_tests::sbc::{Networks, OUTSIDE, PBX, SBC_INSIDE, SBC_OUTSIDE, SIP, Sbcd, binaries};
 use sbc_tests::streams::{Party, Streams};
@@ -18,6 +20,25 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// What arrives in a second.
 const SECOND: u64 = CALLS as u64 * 2 * 10;
 const SILENCE_SECONDS: u64 = 12;
+
+fn sides(outside: IpAddr, carrier: IpAddr, inside: IpAddr, pbx: IpAddr) -> String {
+    format!(
+        "[limits]\n\
+         media_timeout_seconds = {SILENCE_SECONDS}\n\
+         media_hold_timeout_seconds = {SILENCE_SECONDS}\n\
+         \n\
+         [public]\n\
+         bind = \"{outside}\"\n\
+         udp = {SIP}\n\
+         peers = [\"{carrier}/32\"]\n\
+         next_hop = \"udp:{carrier}:{SIP}\"\n\
+         \n\
+         [private]\n\
+         bind = \"{inside}\"\n\
+         udp = {SIP}\n\
+         pbx = \"udp:{pbx}:{SIP}\"\n",
+    )
+}
 
 struct Bench {
     sbcd: Sbcd,
@@ -41,22 +62,7 @@ impl Bench {
         };
         let scratch = Scratch::create("restart").unwrap();
         let networks = Networks::create().unwrap();
-        let sides = format!(
-            "[limits]\n\
-             media_timeout_seconds = {SILENCE_SECONDS}\n\
-             media_hold_timeout_seconds = {SILENCE_SECONDS}\n\
-             \n\
-             [public]\n\
-             bind = \"{SBC_OUTSIDE}\"\n\
-             udp = {SIP}\n\
-             peers = [\"{OUTSIDE}/32\"]\n\
-             next_hop = \"udp:{OUTSIDE}:{SIP}\"\n\
-             \n\
-             [private]\n\
-             bind = \"{SBC_INSIDE}\"\n\
-             udp = {SIP}\n\
-             pbx = \"udp:{PBX}:{SIP}\"\n",
-        );
+        let sides = sides(SBC_OUTSIDE, OUTSIDE, SBC_INSIDE, PBX);
         let sbcd = Sbcd::start_with(&networks, &binaries, &sides, &scratch).unwrap();
         Some(Self { sbcd, networks, scratch, binaries })
     }
@@ -81,6 +87,25 @@ impl Bench {
         let shown = self.networks.sbc.run("ip", &["-j", "-d", "link", "show", "dev", interface]).unwrap();
         let links: Value = serde_json::from_str(&shown).unwrap();
         links[0]["xdp"]["prog"]["id"].as_u64().unwrap_or_else(|| panic!("no program: {links}"))
+    }
+
+    /// The link that holds the program on an interface.
+    fn link(&self, interface: &str) -> u64 {
+        let pin = self.pins().join(format!("link_{interface}"));
+        let mut bpftool = std::process::Command::new("bpftool");
+        let shown = run(bpftool.args(["-j", "link", "show", "pinned"]).arg(pin)).unwrap();
+        let link: Value = serde_json::from_str(&shown).unwrap();
+        link["id"].as_u64().unwrap_or_else(|| panic!("no link: {link}"))
+    }
+
+    /// The pins of this version.
+    fn pins(&self) -> PathBuf {
+        self.sbcd.pins().join(format!("v{}", sbc_common::limits::ABI))
+    }
+
+    fn reserved(&self) -> String {
+        let read = || std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap();
+        self.networks.sbc.enter(read).unwrap()
     }
 
     fn wait_until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
@@ -148,4 +173,107 @@ fn no_packet_is_lost_when_the_daemon_is_killed_and_started_again() {
         .sum();
     assert_eq!((records.len(), packets), (CALLS.into(), tally.sent), "{}", records[0]);
     assert_eq!(records[0]["cause"], "media fell silent after a restart");
+}
+
+/// As on an upgrade: the next program takes the place of the one before in its link, and calls go on.
+#[test]
+fn a_daemon_that_leaves_hands_its_calls_to_the_next_program() {
+    let name = "a_daemon_that_leaves_hands_its_calls_to_the_next_program";
+    let Some(mut bench) = Bench::start(name) else { return };
+    let streams = bench.streams(20);
+    streams.wait_for(SECOND / 10, LIMIT).unwrap();
+    let (link, program) = (bench.link("public0"), bench.program("public0"));
+    assert!(bench.sbcd.leave().unwrap().success(), "{}", bench.sbcd.log());
+    bench.start_again();
+    streams.wait_for(SECOND / 10, LIMIT).unwrap();
+    assert_eq!(bench.link("public0"), link, "never detached");
+    assert_ne!(bench.program("public0"), program);
+    assert_eq!(bench.status("media_only_calls"), 20);
+    let tally = streams.stop();
+    assert_eq!((tally.sent - tally.received, tally.wrong), (0, 0), "{tally:?}");
+
+    // What has no signalling does not keep a stop waiting, and leaves a record.
+    assert!(bench.sbcd.stop().unwrap().success(), "{}", bench.sbcd.log());
+    assert!(!bench.sbcd.pins().exists());
+    let records = bench.sbcd.records().unwrap();
+    assert_eq!(records.len(), 20);
+    assert_eq!(records[0]["cause"], "ended by the operator after a restart");
+}
+
+/// The pins of another layout are those of the same instance, not of somebody else.
+#[test]
+fn pins_of_another_version_are_taken_over_without_their_calls() {
+    let name = "pins_of_another_version_are_taken_over_without_their_calls";
+    let Some(mut bench) = Bench::start(name) else { return };
+    let streams = bench.streams(2);
+    streams.wait_for(20, LIMIT).unwrap();
+    let (link, program) = (bench.link("public0"), bench.program("public0"));
+    bench.sbcd.kill().unwrap();
+    let (current, old) = (bench.pins(), bench.sbcd.pins().join("v1"));
+    std::fs::rename(&current, &old).unwrap();
+    bench.start_again();
+    assert_eq!(bench.link("public0"), link, "no moment without a program");
+    assert_ne!(bench.program("public0"), program);
+    assert!(!old.exists() && current.exists(), "{}", bench.sbcd.log());
+    assert_eq!((bench.status("media_only_calls"), bench.status("ports_in_use")), (0, 0));
+    assert!(streams.stop().sent > 0);
+    // And it works.
+    let streams = bench.streams(2);
+    streams.wait_for(40, LIMIT).unwrap();
+    let tally = streams.stop();
+    assert_eq!((tally.sent - tally.received, tally.wrong), (0, 0), "{tally:?}");
+}
+
+#[test]
+fn one_of_two_instances_is_killed_and_the_other_does_not_notice() {
+    let Some(mut bench) = Bench::start("one_of_two_instances_is_killed_and_the_other_does_not_notice") else {
+        return;
+    };
+    let address = |c, last| IpAddr::V4(Ipv4Addr::new(192, 168, c, last));
+    let networks = &bench.networks;
+    let end = |namespace, interface, addresses| End { namespace, interface, addresses };
+    connect(
+        end(&networks.outside, "outside1", &["192.168.1.2/24"]),
+        end(&networks.sbc, "public1", &["192.168.1.1/24"]),
+    )
+    .unwrap();
+    connect(
+        end(&networks.sbc, "private1", &["192.168.2.1/24"]),
+        end(&networks.pbx, "pbx1", &["192.168.2.2/24"]),
+    )
+    .unwrap();
+    let scratch = Scratch::create("other").unwrap();
+    let sides = sides(address(1, 1), address(1, 2), address(2, 1), address(2, 2));
+    let instance = format!("{}-2", networks.sbc.name());
+    let other =
+        Sbcd::start_as(&instance, address(2, 1), networks, &bench.binaries, &sides, &scratch).unwrap();
+    let caller = Party { namespace: &networks.outside, address: address(1, 2), sbc: address(1, 1) };
+    let callee = Party { namespace: &networks.pbx, address: address(2, 2), sbc: address(2, 1) };
+    let theirs = Streams::start(caller, callee, 20, INTERVAL).unwrap();
+    let ours = bench.streams(20);
+    for streams in [&ours, &theirs] {
+        streams.wait_for(SECOND / 10, LIMIT).unwrap();
+    }
+    let reserved = bench.reserved();
+    let program = bench.program("public1");
+
+    bench.sbcd.kill().unwrap();
+    bench.start_again();
+    assert_eq!(bench.reserved(), reserved);
+    for streams in [&ours, &theirs] {
+        streams.wait_for(SECOND / 10, LIMIT).unwrap();
+    }
+    assert_eq!(bench.program("public1"), program);
+    let calls = other.ask("status").unwrap();
+    assert_eq!((&calls["calls"], &calls["media_only_calls"]), (&20.into(), &0.into()));
+    assert_eq!(bench.status("media_only_calls"), 20);
+    for streams in [ours, theirs] {
+        let tally = streams.stop();
+        assert_eq!((tally.sent - tally.received, tally.wrong), (0, 0), "{tally:?}");
+    }
+    // Whoever goes takes nothing along that the other needs.
+    assert!(bench.sbcd.stop().unwrap().success());
+    assert_eq!(bench.reserved(), reserved);
+    assert_eq!(bench.program("public1"), program);
+    other.kill().unwrap();
 }

@@ -352,7 +352,7 @@ impl<R: Rng> Engine<R> {
     }
 
     fn on_command(&mut self, now: Now, op: OpId, command: &Command) {
-        let calls = self.calls.len();
+        let calls = self.calls.len() + self.adopted.len();
         let reply = match command {
             Command::Status => Reply::Status(self.status()),
             Command::Calls => {
@@ -372,7 +372,6 @@ impl<R: Rng> Engine<R> {
                 for id in ids {
                     self.with_call(now, id, |call, cx| call.hang_up(cx));
                 }
-                let calls = calls + self.adopted.len();
                 self.end_adopted(now);
                 Reply::Accepted { calls }
             }

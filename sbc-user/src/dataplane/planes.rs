@@ -112,8 +112,7 @@ impl Planes {
         };
         let media = config.media.iter().map(|bind| bind.ports.clone());
         let ports: Vec<_> = media.chain(config.reserved_ports.iter().cloned()).collect();
-        let note = config.run_dir.join(format!("{}.reserved-ports", config.instance));
-        let reserved = ReservedPorts::add(&ports, note)
+        let reserved = ReservedPorts::add(&ports, &config.instance)
             .inspect_err(|error| tracing::warn!(%error, "cannot keep our ports from other programs"))
             .ok();
         let mut choice = Choice::new(kernel, relay);
@@ -190,7 +189,7 @@ impl Planes {
         self.let_go()
     }
 
-    /// Ends as a daemon that is killed: the kernel goes on forwarding, and the next daemon takes over.
+    /// Ends as a daemon that is killed would: the kernel goes on forwarding, and the next daemon takes over.
     pub fn leave(mut self) {
         drop(self.choice.kernel.take());
         drop(self.reserved.take());

@@ -1,16 +1,21 @@
 //! Keeps our ports from other programs: `net.ipv4.ip_local_reserved_ports`.
 //!
-//! The kernel gives no reserved port to a program that asks for any port. The list belongs to the network namespace
-//! and may have entries of others, which stay. What we added is noted in a file, so that a daemon that was killed
-//! does not leave it there for ever.
+//! The kernel gives no reserved port to a program that asks for any port. The list belongs to the network namespace and
+//! may have entries of others, which stay. What each instance added is noted in a file beside those of the other instances
+//! in the namespace: so none takes away what another still needs, and one that was killed leaves nothing there for ever.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::ops::RangeInclusive;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
+
 const LIST: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+/// The notes of all instances, by the inode of their network namespace. Gone with a boot, as the list is.
+const NOTES: &str = "/run/sbc/reserved-ports";
 
 /// Our part of the list.
 #[derive(Debug)]
@@ -18,34 +23,58 @@ pub(crate) struct ReservedPorts {
     /// Open, because it belongs to the namespace of whoever opened it.
     list: File,
     added: BTreeSet<u16>,
-    note: PathBuf,
+    /// Where the notes of this namespace are.
+    notes: PathBuf,
+    instance: String,
 }
 
 impl ReservedPorts {
-    /// Adds `ports` to the list of the calling thread's namespace; `note` is where our part is remembered.
-    pub(crate) fn add(ports: &[RangeInclusive<u16>], note: PathBuf) -> io::Result<Self> {
+    /// Adds `ports` to the list of the calling thread's namespace.
+    pub(crate) fn add(ports: &[RangeInclusive<u16>], instance: &str) -> io::Result<Self> {
         let mut list = OpenOptions::new().read(true).write(true).open(LIST)?;
+        let notes = Path::new(NOTES).join(fs::metadata("/proc/thread-self/ns/net")?.ino().to_string());
+        fs::create_dir_all(&notes)?;
+        let _one_at_a_time = lock(&notes)?;
         let mut present = read(&mut list)?;
-        for port in noted(&note) {
-            present.remove(&port);
+        let others = noted_by_others(&notes, instance);
+        for port in noted(&notes.join(instance)).difference(&others) {
+            present.remove(port);
         }
+        // What is there and no instance's note has, somebody else put there.
         let wanted = ports.iter().cloned().flatten();
-        let added: BTreeSet<u16> = wanted.filter(|port| !present.contains(port)).collect();
-        std::fs::write(&note, to_text(&added))?;
+        let added: BTreeSet<u16> =
+            wanted.filter(|port| !present.contains(port) || others.contains(port)).collect();
+        fs::write(notes.join(instance), to_text(&added))?;
         write(&mut list, &present.union(&added).copied().collect())?;
-        Ok(Self { list, added, note })
+        Ok(Self { list, added, notes, instance: instance.to_owned() })
     }
 
-    /// Takes our part off the list again.
+    /// Takes our part off the list again, but for what another instance has there too.
     pub(crate) fn remove(mut self) -> io::Result<()> {
+        let _one_at_a_time = lock(&self.notes)?;
+        let others = noted_by_others(&self.notes, &self.instance);
+        let gone: BTreeSet<u16> = self.added.difference(&others).copied().collect();
         let present = read(&mut self.list)?;
-        write(&mut self.list, &present.difference(&self.added).copied().collect())?;
-        std::fs::remove_file(&self.note)
+        write(&mut self.list, &present.difference(&gone).copied().collect())?;
+        fs::remove_file(self.notes.join(&self.instance))?;
+        // The last one tidies up; it stays while others have their notes there.
+        let _ = fs::remove_dir(&self.notes);
+        Ok(())
     }
 }
 
+fn lock(notes: &Path) -> io::Result<Flock<File>> {
+    Flock::lock(File::open(notes)?, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
+}
+
 fn noted(note: &Path) -> BTreeSet<u16> {
-    std::fs::read_to_string(note).map(|text| from_text(&text)).unwrap_or_default()
+    fs::read_to_string(note).map(|text| from_text(&text)).unwrap_or_default()
+}
+
+fn noted_by_others(notes: &Path, instance: &str) -> BTreeSet<u16> {
+    let Ok(entries) = fs::read_dir(notes) else { return BTreeSet::new() };
+    let others = entries.flatten().filter(|entry| entry.file_name() != *instance);
+    others.flat_map(|entry| noted(&entry.path())).collect()
 }
 
 fn read(list: &mut File) -> io::Result<BTreeSet<u16>> {

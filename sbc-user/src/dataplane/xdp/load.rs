@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use aya::maps::xdp::DevMapHash;
 use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray, RingBuf};
@@ -26,7 +27,7 @@ use super::flows6::FlowTable6;
 use super::guard::GuardMaps;
 use super::netdev;
 use super::netlink::{Link, Netlink, XdpOnLink};
-use super::pins::PinDirectory;
+use super::pins::{self, PinDirectory};
 
 /// Why an interface is not served although its driver runs the program.
 const NOT_A_TARGET: &str = "it takes no packets that XDP redirects to it; if it is a veth, run \
@@ -150,8 +151,8 @@ impl Kernel {
     pub(crate) fn attach(&mut self, netlink: &mut Netlink, link: &Link) -> Result<Attached, StartError> {
         let pin = self.pins.link(&link.name);
         if pin.exists() {
-            match self.replace(link) {
-                Ok(()) if self.runs_on(netlink, link)? => {
+            match self.replace(&pin) {
+                Ok(_) if self.runs_on(netlink, link)? => {
                     if takes_redirected(link) {
                         return Ok(Attached::Native);
                     }
@@ -160,12 +161,15 @@ impl Kernel {
                     return Ok(Attached::Refused(NOT_A_TARGET.to_owned()));
                 }
                 // The interface that it was made for is gone; one with the same name took its place.
-                Ok(()) => {
+                Ok(_) => {
                     tracing::debug!(interface = link.name, "the pinned link belongs to another interface")
                 }
                 Err(error) => tracing::debug!(interface = link.name, error, "the pinned link is of no use"),
             }
             fs::remove_file(&pin).map_err(|error| StartError::pins(&pin, error))?;
+        }
+        if let Some(attached) = self.take_over(netlink, link)? {
+            return Ok(attached);
         }
         if let Some(program) = present(netlink, link)?.and_then(|link| link.xdp) {
             return Err(foreign(link, program));
@@ -228,14 +232,50 @@ impl Kernel {
         self.pins.remove()
     }
 
-    /// Puts the program into the interface's pinned link.
-    fn replace(&mut self, link: &Link) -> Result<(), String> {
-        let pinned = PinnedLink::from_pin(self.pins.link(&link.name)).map_err(|error| chain(&error))?;
+    /// Puts the program into the link that another version of this instance has on the interface, and pins that here: the
+    /// interface is at no time without a program, and ours of before is not taken for somebody else's.
+    fn take_over(&mut self, netlink: &mut Netlink, link: &Link) -> Result<Option<Attached>, StartError> {
+        for version in self.pins.other_versions() {
+            let old = pins::link(&version, &link.name);
+            if !old.exists() {
+                continue;
+            }
+            let attached = match self.replace(&old) {
+                Ok(taken) if self.runs_on(netlink, link)? => {
+                    if takes_redirected(link) {
+                        let pin = self.pins.link(&link.name);
+                        taken
+                            .pin(&pin)
+                            .map_err(|error| StartError::pins(&pin, std::io::Error::other(chain(&error))))?;
+                        tracing::info!(interface = link.name, from = %version.display(), "took over the link of another version");
+                        Some(Attached::Native)
+                    } else {
+                        Some(Attached::Refused(NOT_A_TARGET.to_owned()))
+                    }
+                }
+                Ok(_) => None,
+                Err(error) => {
+                    tracing::debug!(interface = link.name, error, "the link of another version is of no use");
+                    None
+                }
+            };
+            // With its last holder a link goes, and the program with it.
+            fs::remove_file(&old).map_err(|error| StartError::pins(&old, error))?;
+            if attached.is_some() {
+                return Ok(attached);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Puts the program into a pinned link.
+    fn replace(&mut self, pin: &Path) -> Result<FdLink, String> {
+        let pinned = PinnedLink::from_pin(pin).map_err(|error| chain(&error))?;
         let old = XdpLink::try_from(FdLink::from(pinned)).map_err(|error| chain(&error))?;
         let program = program(&mut self.ebpf).map_err(|error| error.to_string())?;
         let id = program.attach_to_link(old).map_err(|error| chain(&error))?;
-        // Closed here; the pin keeps it.
-        program.take_link(id).map(drop).map_err(|error| chain(&error))
+        let link = program.take_link(id).map_err(|error| chain(&error))?;
+        FdLink::try_from(link).map_err(|error| chain(&error))
     }
 
     /// Whether the driver of the interface runs our program.

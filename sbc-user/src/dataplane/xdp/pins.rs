@@ -4,6 +4,8 @@
 //! (`link_<interface>`). Whoever holds the directory's lock owns the kernel state under it. aya opens an existing pin
 //! without comparing it with what the program was built for; [`PinDirectory::check`] does that before.
 
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -57,11 +59,6 @@ impl PinDirectory {
         &self.path
     }
 
-    /// Whether nothing is pinned yet.
-    pub(crate) fn is_empty(&self) -> bool {
-        fs::read_dir(&self.path).is_ok_and(|mut entries| entries.next().is_none())
-    }
-
     /// Where a map or program of this name is pinned.
     pub(crate) fn pin(&self, name: &str) -> PathBuf {
         self.path.join(name)
@@ -100,24 +97,109 @@ impl PinDirectory {
         }
     }
 
+    /// The instance's directories of other versions: a daemon before this one that was another program.
+    pub(crate) fn other_versions(&self) -> Vec<PathBuf> {
+        let home = self.path.parent().map(versions).unwrap_or_default();
+        home.into_iter().filter(|path| *path != self.path).collect()
+    }
+
+    /// Removes what other versions left. Their programs are detached with their links, unless the links have been taken
+    /// over.
+    pub(crate) fn remove_other_versions(&self) {
+        for path in self.other_versions() {
+            tracing::warn!(
+                directory = %path.display(),
+                "removing the pins of another version: its maps do not fit this one, the calls that it forwarded end"
+            );
+            if let Err(error) = empty(&path).and_then(|()| fs::remove_dir(&path)) {
+                tracing::warn!(directory = %path.display(), %error, "something of another version is left behind");
+            }
+        }
+    }
+
+    /// What undoes the pins that are made from now on, unless it is told to let them be.
+    pub(crate) fn undo(&self) -> Undo {
+        Undo { path: self.path.clone(), before: Some(names(&self.path)) }
+    }
+
     /// Removes every pin, and with the links' pins the programs from their interfaces, and the directories that are
     /// empty then.
     pub(crate) fn remove(self) -> io::Result<()> {
-        let mut first_error = None;
-        for entry in fs::read_dir(&self.path)?.flatten() {
-            if let Err(error) = fs::remove_file(entry.path()) {
-                first_error.get_or_insert(error);
-            }
-        }
-        fs::remove_dir(&self.path)?;
-        // The instance's home and the project's stay while another version or instance is in them.
-        for parent in self.path.ancestors().skip(1).take(2) {
-            if fs::remove_dir(parent).is_err() {
-                break;
-            }
-        }
-        first_error.map_or(Ok(()), Err)
+        let emptied = empty(&self.path);
+        remove_directories(&self.path)?;
+        emptied
     }
+}
+
+/// Dropped, it removes the pins that were not there when it was made.
+pub(crate) struct Undo {
+    path: PathBuf,
+    before: Option<HashSet<OsString>>,
+}
+
+impl Undo {
+    /// The pins stay.
+    pub(crate) fn forget(mut self) {
+        self.before = None;
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        let Some(before) = self.before.take() else { return };
+        for name in names(&self.path).difference(&before) {
+            if let Err(error) = fs::remove_file(self.path.join(name)) {
+                tracing::warn!(pin = %self.path.join(name).display(), %error, "cannot remove the pin again");
+            }
+        }
+        if before.is_empty() {
+            // Others' directories stay, and that is no error.
+            let _ = remove_directories(&self.path);
+        }
+    }
+}
+
+fn names(directory: &Path) -> HashSet<OsString> {
+    fs::read_dir(directory)
+        .map(|entries| entries.flatten().map(|entry| entry.file_name()).collect())
+        .unwrap_or_default()
+}
+
+/// Removes every file in a directory, as far as that goes.
+fn empty(directory: &Path) -> io::Result<()> {
+    let mut first_error = None;
+    for entry in fs::read_dir(directory)?.flatten() {
+        if let Err(error) = fs::remove_file(entry.path()) {
+            first_error.get_or_insert(error);
+        }
+    }
+    first_error.map_or(Ok(()), Err)
+}
+
+/// Removes an empty directory, and the instance's home and the project's unless another version or instance is in them.
+fn remove_directories(path: &Path) -> io::Result<()> {
+    fs::remove_dir(path)?;
+    for parent in path.ancestors().skip(1).take(2) {
+        if fs::remove_dir(parent).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The directories of an instance's versions.
+fn versions(home: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(home) else { return Vec::new() };
+    let named = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.and_then(|name| name.strip_prefix('v')).is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    entries.flatten().map(|entry| entry.path()).filter(named).collect()
+}
+
+/// Whether any version of an instance has the link of an interface.
+pub(crate) fn has_link(instance: &str, interface: &str) -> bool {
+    versions(&Path::new(HOME).join(instance)).iter().any(|version| link(version, interface).exists())
 }
 
 /// Whether there is a bpffs to pin to.

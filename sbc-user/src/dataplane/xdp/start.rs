@@ -58,20 +58,12 @@ impl Xdp {
         }
         let (mut netlink, placed) = find(binds)?;
         let pins = PinDirectory::open(instance, limits::ABI)?;
-        let first = pins.is_empty();
+        let undo = pins.undo();
         let distinct: HashSet<_> = placed.iter().flatten().map(|placed| placed.address).collect();
         let mut kernel = Kernel::load(object, pins, distinct.len(), 0)?;
-        let (served, reports) = match attach(&mut kernel, &mut netlink, binds, &placed) {
-            Ok(attached) => attached,
-            Err(error) => {
-                // What an earlier daemon left stays as it is; what is all ours goes.
-                if first && let Err(error) = kernel.remove() {
-                    tracing::warn!(%error, "cannot remove the pins again");
-                }
-                return Err(error);
-            }
-        };
+        let (served, reports) = attach(&mut kernel, &mut netlink, binds, &placed)?;
         if served.is_empty() {
+            undo.forget();
             kernel.remove().map_err(asked("the removal of pins"))?;
             return Ok((None, reports));
         }
@@ -99,6 +91,8 @@ impl Xdp {
             checksums: ChecksumWatch::new(now, wrong),
         };
         xdp.keep_hops();
+        xdp.kernel.pins().remove_other_versions();
+        undo.forget();
         Ok((Some(xdp), reports))
     }
 
@@ -108,8 +102,8 @@ impl Xdp {
         pins::check_bpffs()?;
         let (_, placed) = find(binds)?;
         for placed in placed.iter().flatten() {
-            let ours = pins::link(&pins::directory(instance, limits::ABI), &placed.device.name);
-            if let Some(program) = placed.device.xdp.filter(|_| !ours.exists()) {
+            let ours = pins::has_link(instance, &placed.device.name);
+            if let Some(program) = placed.device.xdp.filter(|_| !ours) {
                 return Err(load::foreign(&placed.device, program));
             }
         }
