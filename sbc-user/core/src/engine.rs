@@ -346,7 +346,7 @@ impl<R: Rng> Engine<R> {
         while let Some((_, (id, timer))) = self.timers.expire(now.mono) {
             self.armed.remove(&(id, timer));
             if self.with_call(now, id, |call, cx| call.on_timer(cx, timer)).is_none() {
-                self.observe_adopted(id);
+                self.on_adopted_timer(id, timer);
             }
         }
     }

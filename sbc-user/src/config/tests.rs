@@ -208,6 +208,25 @@ fn a_trunks_rules_for_media_go_before_its_realms() {
 }
 
 #[test]
+fn a_realm_may_be_ipv6_for_signalling_and_media() {
+    let ipv6 = BOTH.replace("10.0.0.5", "2001:db8::5").replace("10.0.0.20:5060", "tcp:[2001:db8::20]:5070");
+    let config = valid(&ipv6);
+    let realm = &config.engine.realms[1].media;
+    assert_eq!(
+        (realm.bind, realm.advertised),
+        ("2001:db8::5".parse().unwrap(), "2001:db8::5".parse().unwrap())
+    );
+    let listeners: Vec<_> = config.engine.listeners.iter().map(|it| it.bind.to_string()).collect();
+    assert_eq!(listeners[2..], ["[2001:db8::5]:5060", "[2001:db8::5]:5060"]);
+    let next_hop = config.engine.trunks[1].next_hop.unwrap();
+    assert_eq!(next_hop.remote.to_string(), "[2001:db8::20]:5070");
+    assert_eq!(config.engine.trunks[1].sources[0].len, 128);
+    // Media alone may be as well.
+    let media = with("bind = \"10.0.0.5\"", "bind = \"10.0.0.5\"\nmedia = { bind = \"2001:db8::5\" }");
+    assert_eq!(valid(&media).engine.realms[1].media.advertised, "2001:db8::5".parse::<IpAddr>().unwrap());
+}
+
+#[test]
 fn rules_for_media_that_mean_nothing_are_refused() {
     refused(
         "[[realm]]\nname = \"a\"\nbind = \"198.51.100.10\"\nmedia = { bind = \"2001:db8::10\" }\nmay_appear_later = true\n\

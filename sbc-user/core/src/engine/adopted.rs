@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::call::action::CallTimer;
 use crate::call::silence::{Silence, interval};
 use crate::command::{CallState, CallView};
-use crate::config::MediaTimeouts;
+use crate::config::{Learning, MediaTimeouts};
 use crate::counter::Counter;
 use crate::engine::Engine;
 use crate::id::{CallId, OpId, RealmId};
@@ -122,6 +122,8 @@ impl<R: Rng> Engine<R> {
         if answered {
             self.counters.count(Counter::CallAdopted);
             self.observe_adopted_later(now, id);
+            // Its own window would be over by then, or was opened for a silence that nobody watches any more.
+            self.arm(id, CallTimer::CloseWindows, now.mono + Learning::WINDOW);
         } else {
             self.end_one_adopted(now, id, "never answered");
         }
@@ -141,8 +143,28 @@ impl<R: Rng> Engine<R> {
         }
     }
 
+    pub(super) fn on_adopted_timer(&mut self, id: CallId, timer: CallTimer) {
+        if timer == CallTimer::CloseWindows {
+            self.close_adopted_windows(id);
+        } else {
+            self.observe_adopted(id);
+        }
+    }
+
+    /// What a daemon before left open is closed.
+    fn close_adopted_windows(&mut self, id: CallId) {
+        let Some(adopted) = self.adopted.get_mut(&id) else { return };
+        if adopted.plan.close_windows() {
+            let command = MediaCommand::Install(adopted.plan.clone());
+            self.last_op += 1;
+            let op = OpId(self.last_op);
+            self.media_ops.insert(op, id);
+            self.outputs.push_back(Output::Media { op, command });
+        }
+    }
+
     /// Asks for its counters.
-    pub(super) fn observe_adopted(&mut self, id: CallId) {
+    fn observe_adopted(&mut self, id: CallId) {
         let Some(adopted) = self.adopted.get_mut(&id).filter(|it| matches!(it.phase, Phase::Going)) else {
             return;
         };
@@ -202,6 +224,7 @@ impl<R: Rng> Engine<R> {
             }
         }
         self.disarm(id, CallTimer::Look);
+        self.disarm(id, CallTimer::CloseWindows);
         self.media_ops.insert(op, id);
         self.outputs.push_back(Output::Media { op, command: MediaCommand::Remove(id) });
     }

@@ -29,6 +29,7 @@ pub struct Latch {
     rtcp: Option<SocketAddr>,
     /// Where packets go instead of `said` since silence opened it.
     known: Option<PeerMedia>,
+    shared: bool,
     packets: u64,
     heard: Option<Instant>,
 }
@@ -58,8 +59,12 @@ impl Latch {
         }
     }
 
-    /// What both sides described is agreed. `sends`: whether this side may send by it.
-    pub fn agree(&mut self, now: Instant, sends: bool, times: Learning) {
+    /// What both sides described is agreed. `sends`: whether this side may send by it; `shared`: whether its RTP and RTCP
+    /// share a port, which makes another port another party's to claim.
+    pub fn agree(&mut self, now: Instant, sends: bool, shared: bool, times: Learning) {
+        if std::mem::replace(&mut self.shared, shared) != shared && self.window != Window::Offered {
+            self.open(Window::Offered);
+        }
         if self.window == Window::Offered {
             self.window = Window::Until(now + times.window);
             self.heard = Some(now);

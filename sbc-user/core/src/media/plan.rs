@@ -15,6 +15,18 @@ pub struct MediaPlan {
     pub streams: Vec<StreamPlan>,
 }
 
+impl MediaPlan {
+    /// Nobody may claim a port any more; whether somebody might before.
+    pub fn close_windows(&mut self) -> bool {
+        let sides = self.streams.iter_mut().flat_map(|stream| [&mut stream.caller, &mut stream.callee]);
+        let windows = sides.filter_map(|side| match &mut side.source {
+            SourcePolicy::Learn { window, .. } => Some(window),
+            SourcePolicy::Signalled => None,
+        });
+        windows.fold(false, |before, window| std::mem::replace(&mut window.open, false) || before)
+    }
+}
+
 /// One m-line between the call's two legs: what arrives on one side's ports leaves from the other side's ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamPlan {

@@ -100,6 +100,8 @@ pub struct Setup {
     pub media_timeouts: MediaTimeouts,
     pub ports: std::ops::RangeInclusive<u16>,
     pub hide: bool,
+    /// Our media address on B's side.
+    pub inside_media: &'static str,
     pub rate_factor: u32,
     pub media_a: TrunkMedia,
     pub media_b: TrunkMedia,
@@ -120,6 +122,7 @@ impl Default for Setup {
             media_timeouts: MediaTimeouts::default(),
             ports: 20000..=20999,
             hide: true,
+            inside_media: "10.9.0.1",
             rate_factor: 3,
             media_a: TrunkMedia::default(),
             media_b: TrunkMedia::default(),
@@ -162,7 +165,7 @@ fn config(setup: &Setup) -> EngineConfig {
     EngineConfig {
         node: 1,
         epoch: 1,
-        realms: vec![realm("outside", "203.0.113.1"), realm("inside", "10.9.0.1")],
+        realms: vec![realm("outside", "203.0.113.1"), realm("inside", setup.inside_media)],
         listeners: vec![
             listener(0, setup.a_transport, SBC_OUTSIDE),
             listener(1, setup.b_transport, SBC_INSIDE),

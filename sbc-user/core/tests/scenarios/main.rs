@@ -9,6 +9,7 @@ mod pair;
 
 mod chance;
 mod changes;
+mod families;
 mod learning;
 mod mux;
 mod pinholes;

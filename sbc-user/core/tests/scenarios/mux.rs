@@ -1,8 +1,8 @@
 //! RTP and RTCP on one port (RFC 5761), what the plan says of a stream's codecs, and marking. Each leg agrees with its
 //! peer alone.
 
-use sbc_core::config::{RtcpMux, TrunkMedia};
-use sbc_core::media::plan::{MediaPace, PeerMedia, StreamPlan};
+use sbc_core::config::{Learning, MediaSourceRule, RtcpMux, TrunkMedia};
+use sbc_core::media::plan::{MediaPace, PeerMedia, SourcePolicy, StreamPlan};
 
 use crate::pair::ua::OnUpdate;
 use crate::pair::{Pair, Setup, sdp};
@@ -119,6 +119,28 @@ fn every_exchange_agrees_anew_and_offers_what_the_peer_wanted_before() {
     pair.b.reinvite(Some(&from_b(MUX)));
     pair.run_ms(200);
     assert_eq!(muxed(&pair), [false, true]);
+    end(pair);
+}
+
+#[test]
+fn who_may_claim_is_open_anew_when_a_port_is_shared_or_no_longer() {
+    let media_a = TrunkMedia { source: MediaSourceRule::Address, ..TrunkMedia::default() };
+    let mut pair = Pair::with(Setup { media_a, ..Setup::default() });
+    pair.basic_call();
+    pair.run(Learning::WINDOW);
+    let window = |pair: &Pair| match stream(pair).caller.source {
+        SourcePolicy::Learn { window, .. } => (window.opening, window.open),
+        SourcePolicy::Signalled => panic!("not learned"),
+    };
+    assert_eq!(window(&pair), (0, false));
+    pair.b.on_update = OnUpdate::Answer(from_b(""));
+    pair.a.reinvite(Some(&from_a(MUX)));
+    pair.run_ms(200);
+    assert_eq!((window(&pair), muxed(&pair)), ((1, true), [true, false]));
+    pair.run(Learning::WINDOW);
+    pair.a.reinvite(Some(&from_a(MUX)));
+    pair.run_ms(200);
+    assert_eq!(window(&pair), (1, false));
     end(pair);
 }
 

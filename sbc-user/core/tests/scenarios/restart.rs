@@ -8,13 +8,13 @@ use sbc_core::command::{CallState, Command, GuardOrder, Reply};
 use sbc_core::config::{MediaTimeouts, Prefix};
 use sbc_core::guard::{Denied, DenyReason, DenyScope, ListKind, Source};
 use sbc_core::id::{CallId, RealmId};
-use sbc_core::media::plan::Placement;
+use sbc_core::media::plan::{Placement, SourcePolicy};
 use sbc_core::record::EndedBy;
 use sbc_core::restart::{ListChange, RestingPorts, Restored, RestoredCall};
 
 use crate::pair::ua::OnUpdate;
 use crate::pair::{Pair, Setup, sdp};
-use crate::{answer, offer};
+use crate::{answer, learned, offer};
 
 const TALKING: u64 = 300;
 const HELD: u64 = 7200;
@@ -76,6 +76,23 @@ fn a_call_that_is_taken_over_keeps_its_ports_until_its_media_is_silent() {
     assert_eq!((record.ended_by, record.status), (EndedBy::Local, 200));
     assert_eq!(record.cause, "media fell silent after a restart");
     assert_eq!((record.began, record.media.len()), (seen[0].began, 1));
+}
+
+#[test]
+fn a_port_that_could_be_claimed_before_a_restart_is_closed_after_it() {
+    let setup = || Setup { media_a: learned(), ..setup() };
+    let mut before = Pair::with(setup());
+    before.basic_call();
+    let mut pair = after(left(&before), setup());
+    let open = |pair: &Pair| match pair.plan().streams[0].caller.source {
+        SourcePolicy::Learn { window, .. } => (window.opening, window.open),
+        SourcePolicy::Signalled => panic!("not learned"),
+    };
+    assert_eq!(open(&pair), (0, true));
+    run_s(&mut pair, 10);
+    assert_eq!(open(&pair), (0, false));
+    run_s(&mut pair, TALKING + 61);
+    pair.assert_nothing_left(1);
 }
 
 #[test]

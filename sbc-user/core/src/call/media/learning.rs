@@ -8,7 +8,7 @@ use crate::call::media::CallMedia;
 use crate::media::command::{SideOf, StreamCounters};
 use crate::media::latch;
 use crate::sdp::Direction;
-use crate::sdp::anchor::{Crypto, Survey};
+use crate::sdp::anchor::{Crypto, Mux, Survey};
 
 impl CallMedia {
     /// The latches hear where the sides receive.
@@ -25,8 +25,9 @@ impl CallMedia {
     pub(super) fn agree_latches(&mut self, now: Instant) {
         for (mline, side) in self.ends() {
             let (sends, times) = (self.sends(side, mline), self.side(side).rules.learning);
+            let shared = self.described(side, mline).is_some_and(|own| own.mux != Mux::Separate);
             if let Some(Some(line)) = self.lines.get_mut(mline) {
-                line.of_mut(side).latch.agree(now, sends, times);
+                line.of_mut(side).latch.agree(now, sends, shared, times);
             }
         }
     }

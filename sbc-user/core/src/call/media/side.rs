@@ -94,13 +94,14 @@ impl MediaSide {
             Some(allowed) => SourcePolicy::Learn { allowed, window: end.latch.window() },
             None if described => SourcePolicy::Signalled,
             // Early media of a side that has not said where it is.
-            None => SourcePolicy::learn_from(self.signalling),
+            None if self.is_of_family(self.signalling) => SourcePolicy::learn_from(self.signalling),
+            None => SourcePolicy::Signalled,
         }
     }
 
     /// Who may claim its ports. `None`: it is held to what it signals.
     pub(super) fn may_claim(&self, end: &End) -> Option<Prefix> {
-        match self.rules.source {
+        let may = match self.rules.source {
             MediaSourceRule::Signalled => None,
             MediaSourceRule::Address => Some(Prefix::host(self.signalling)),
             MediaSourceRule::Subnet => Some(Prefix::subnet_of(self.signalling)),
@@ -109,7 +110,13 @@ impl MediaSide {
                 Some(Prefix::subnet_of(said.unwrap_or(self.signalling)))
             }
             MediaSourceRule::Any => Some(Prefix::any_like(self.bind)),
-        }
+        };
+        may.filter(|prefix| self.is_of_family(prefix.addr))
+    }
+
+    /// Whether it can be a source of media here: signalling may be of the other family.
+    const fn is_of_family(&self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.bind.is_ipv4()
     }
 
     /// Whether sources are learned here.
