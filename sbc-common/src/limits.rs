@@ -18,6 +18,10 @@ pub const NEXT_HOPS: u32 = 4096;
 /// Interfaces that packets may leave from.
 pub const DEVICES: u32 = 64;
 
+/// RTCP packets that a port takes in a rate window. Reports are one in seconds (RFC 3550 section 6.2); feedback of a busy
+/// video stream (RFC 4585) is some tens in a second.
+pub const RTCP_PER_WINDOW: u16 = 200;
+
 /// Room of the ring buffer in bytes: some 8,000 events, a second of claims at a rate that signalling cannot reach.
 pub const EVENTS_BYTES: u32 = 256 * 1024;
 

@@ -74,7 +74,7 @@ pub const CASES: &[Case] = &[
     ),
     ("a new peer replaces the old one", cases::a_new_peer_replaces_the_old_one),
     ("an unchanged side keeps its latch", cases::an_unchanged_side_keeps_its_latch),
-    ("a changed side learns again", cases::a_changed_side_learns_again),
+    ("another opening learns again", cases::another_opening_learns_again),
     ("new ports replace the old ones", cases::new_ports_replace_the_old_ones),
     ("counters outlive an update", cases::counters_outlive_an_update),
     ("an observation shows what was carried", cases::an_observation_shows_what_was_carried),

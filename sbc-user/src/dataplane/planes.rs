@@ -118,7 +118,7 @@ impl Planes {
         let mut choice = Choice::new(kernel, relay);
         let adopted: Vec<CallId> =
             left.iter().filter(|media| choice.adopt(now, media)).map(|media| media.plan.call).collect();
-        let withdrawn = choice.kernel.as_mut().map_or(0, Xdp::withdraw_strangers);
+        let withdrawn = choice.kernel.as_mut().map_or(0, |kernel| kernel.withdraw_strangers(now));
         if !left.is_empty() || withdrawn > 0 {
             tracing::info!(
                 taken_over = adopted.len(),

@@ -10,11 +10,10 @@ mod encode;
 mod error;
 mod events;
 mod flows;
-#[allow(dead_code, reason = "no plan names an IPv6 address yet")]
-mod flows6;
 mod guard;
 pub(crate) mod inspect;
 mod load;
+mod mapping;
 mod neighbours;
 mod netdev;
 mod netlink;
@@ -25,16 +24,16 @@ mod selftest;
 mod start;
 mod stats;
 mod steer;
+mod ways;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
-use sbc_common::addr::Endpoint;
 use sbc_common::counter::Counter;
 use sbc_common::event::Event;
-use sbc_common::flow::{Generation, MediaKind, SlotIndex};
+use sbc_common::flow::{Generation, MediaKind};
 use sbc_common::next_hop::NextHop;
 use sbc_core::guard::{Denial, GuardCommand, Source};
 use sbc_core::id::{CallId, OpId};
@@ -53,10 +52,12 @@ pub(crate) use steer::Steering;
 
 use super::{Dataplane, DataplaneEvent};
 use addresses::Served;
+use flows::{Family, SlotKey};
 use load::Kernel;
 use neighbours::{Neighbours, PathKey, PathState};
-use plans::{Call, Owner, obstacle};
+use plans::{Call, Owner};
 use selftest::ChecksumWatch;
+use ways::obstacle;
 
 /// How long an `Install` waits for a next hop: a neighbour that lives answers in a fraction of it, and a call can
 /// wait as long without anybody noticing.
@@ -67,15 +68,17 @@ pub struct Xdp {
     kernel: Kernel,
     neighbours: Neighbours,
     /// Our addresses that the kernel serves, and their slots.
-    addresses: HashMap<Ipv4Addr, Served>,
+    addresses: HashMap<IpAddr, Served>,
     interfaces: Vec<String>,
     calls: HashMap<CallId, Call>,
     /// Whose each slot is that is not Idle.
-    owners: HashMap<SlotIndex, Owner>,
+    owners: HashMap<SlotKey, Owner>,
     /// The slots of each call that the relay serves.
-    relayed: HashMap<CallId, Vec<SlotIndex>>,
+    relayed: HashMap<CallId, Vec<SlotKey>>,
     generation: Generation,
     waiting: BTreeMap<CallId, Waiting>,
+    /// Calls of which a port was claimed from where the way is not known yet.
+    unsettled: BTreeSet<CallId>,
     events: VecDeque<DataplaneEvent>,
     checksums: ChecksumWatch,
 }
@@ -163,7 +166,7 @@ impl Xdp {
             return;
         }
         let Some(waiting) = self.waiting.remove(&call) else { return };
-        let late = unresolved.map(|(_, peer)| MediaError::NoRoute(SocketAddr::new(IpAddr::V4(peer), 0)));
+        let late = unresolved.map(|(_, peer)| MediaError::NoRoute(SocketAddr::new(peer, 0)));
         // Another call's plan may have been written meanwhile.
         let taken = self.check_slots(&waiting.plan).err();
         match lost.or(late).or(taken) {
@@ -203,10 +206,13 @@ impl Xdp {
         }
     }
 
-    fn hear_kernel(&mut self) {
+    fn hear_kernel(&mut self, now: Instant) {
         while let Some(event) = events::next(&mut self.kernel.events) {
             match event {
-                Event::Latched { slot, source, generation } => self.hear_latched(slot, source, generation),
+                Event::Latched { slot, source, generation } => {
+                    let source = SocketAddr::from((source.address, source.port()));
+                    self.hear_latched(now, SlotKey { family: Family::V4, index: slot }, source, generation);
+                }
                 Event::Exceeded { limit, source } => {
                     self.events.push_back(DataplaneEvent::Guard(guard::event(limit, source)));
                 }
@@ -214,20 +220,18 @@ impl Xdp {
         }
     }
 
-    fn hear_latched(&mut self, slot: SlotIndex, source: Endpoint, generation: u16) {
-        let Some(owner) = self.owners.get(&slot) else { return };
-        let Some(pairs) = self.calls.get(&owner.call).and_then(|call| call.stream(owner.mline)) else {
+    fn hear_latched(&mut self, now: Instant, slot: SlotKey, source: SocketAddr, generation: u16) {
+        let Some(Owner { call, mline, kind, caller_side, .. }) = self.owners.get(&slot).copied() else {
             return;
         };
-        if pairs.iter().any(|pair| pair.slots().contains(&slot) && pair.generation().number() == generation) {
-            let source = SocketAddr::new(Ipv4Addr::from(source.address).into(), source.port());
-            self.events.push_back(DataplaneEvent::Media(MediaEvent::Latched {
-                call: owner.call,
-                mline: owner.mline,
-                caller_side: owner.caller_side,
-                rtcp: owner.kind == MediaKind::Rtcp,
-                source,
-            }));
+        let state = self.calls.get(&call).and_then(|call| call.stream(mline));
+        if state.is_some_and(|state| {
+            state.generation().number() == generation && state.all_slots().any(|held| held == slot)
+        }) {
+            let rtcp = kind == MediaKind::Rtcp;
+            let latched = MediaEvent::Latched { call, mline, caller_side, rtcp, source };
+            self.events.push_back(DataplaneEvent::Media(latched));
+            self.follow_claims(now, call);
         }
     }
 }
@@ -264,9 +268,8 @@ impl Dataplane for Xdp {
             moved.insert(key);
         }
         if !moved.is_empty() {
-            let uses = |call: &Call| call.paths.iter().any(|key| moved.contains(key));
             let calls: Vec<CallId> =
-                self.calls.iter().filter(|(_, call)| uses(call)).map(|(id, _)| *id).collect();
+                self.calls.iter().filter(|(_, call)| call.uses(&moved)).map(|(id, _)| *id).collect();
             for call in calls {
                 self.rewrite(call);
             }
@@ -275,8 +278,9 @@ impl Dataplane for Xdp {
         for call in waiting {
             self.try_waiting(now, call);
         }
+        self.hear_kernel(now);
+        self.settle_claims();
         self.flush_hops();
-        self.hear_kernel();
         let counters = &self.kernel.counters;
         let wrong = || stats::outcome(counters, Counter::BadChecksum).unwrap_or(0);
         if let Some(warning) = self.checksums.look(now, wrong, &self.interfaces) {

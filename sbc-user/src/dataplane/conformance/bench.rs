@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use sbc_common::counter::Counter;
+use sbc_core::config::Prefix;
 use sbc_core::id::{CallId, OpId, RealmId};
 use sbc_core::media::command::{DirectionCounters, MediaCommand, MediaDone, MediaEvent, MediaResult};
 use sbc_core::media::plan::{
-    MediaPace, MediaPlan, PeerMedia, Placement, SourcePolicy, StreamPlan, StreamSide,
+    LearnWindow, MediaPace, MediaPlan, PeerMedia, Placement, SourcePolicy, StreamPlan, StreamSide,
 };
 
 use super::{Addresses, Datagram, Wire};
@@ -210,6 +211,11 @@ impl<'a> Bench<'a> {
         };
         counters.iter().map(|stream| [direction(stream.from_caller), direction(stream.from_callee)]).collect()
     }
+}
+
+/// Whoever has such an address may claim, while the window is open.
+pub(super) fn opening(allowed: Prefix, opening: u32, open: bool) -> SourcePolicy {
+    SourcePolicy::Learn { allowed, window: LearnWindow { opening, open } }
 }
 
 pub(super) fn media(rtp: SocketAddr) -> PeerMedia {

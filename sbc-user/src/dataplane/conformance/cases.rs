@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use sbc_common::counter::Counter;
+use sbc_core::config::Prefix;
 use sbc_core::id::CallId;
 use sbc_core::media::command::{MediaCommand, MediaDone, MediaError, StreamCounters};
 use sbc_core::media::plan::PeerMedia;
 
 use super::Wire;
 use super::bench::{
-    Bench, CALL, CALLEE, CALLEE_PORT, CALLER, CALLER_PORT, NEXT, OTHER, RTP_BYTES, media, rtcp, rtp, up,
+    Bench, CALL, CALLEE, CALLEE_PORT, CALLER, CALLER_PORT, NEXT, OTHER, RTP_BYTES, media, opening, rtcp, rtp,
+    up,
 };
 
 pub(super) fn each_command_is_answered_once_and_in_order(wire: &mut dyn Wire) {
@@ -203,7 +205,7 @@ pub(super) fn an_unchanged_side_keeps_its_latch(wire: &mut dyn Wire) {
     assert_eq!(bench.claims(), [bench.latched(rtcp, true)], "RTCP was still to be claimed");
 }
 
-pub(super) fn a_changed_side_learns_again(wire: &mut dyn Wire) {
+pub(super) fn another_opening_learns_again(wire: &mut dyn Wire) {
     let mut bench = Bench::new(wire);
     let mut plan = bench.learning_plan();
     bench.install(&plan);
@@ -212,6 +214,7 @@ pub(super) fn a_changed_side_learns_again(wire: &mut dyn Wire) {
     assert_eq!(bench.claims(), [bench.latched(old, false)]);
 
     plan.streams[0].caller.peer = Some(media(up(bench.caller(), 20)));
+    plan.streams[0].caller.source = opening(Prefix::host(bench.at.caller), 1, true);
     bench.install(&plan);
     bench.passes(bench.callee(), bench.callee_local(), bench.caller_local(), up(bench.caller(), 20));
     bench.passes(new, bench.caller_local(), bench.callee_local(), bench.callee());

@@ -27,8 +27,8 @@ use crate::dataplane::{Dataplane, DataplaneEvent, KernelPair, MediaCheckpoint};
 
 /// What the choice asks of the kernel besides carrying media.
 pub(crate) trait Kernel: Dataplane {
-    /// Why it cannot carry a stream, as far as is known without waiting.
-    fn objection(&mut self, now: Instant, stream: &StreamPlan) -> Option<MediaError>;
+    /// Why it cannot carry a stream of a call, as far as is known without waiting.
+    fn objection(&mut self, now: Instant, call: CallId, stream: &StreamPlan) -> Option<MediaError>;
 
     /// Lets packets to these streams' ports pass to the relay, and no longer those to streams named before.
     fn relay_streams(&mut self, call: CallId, streams: &[StreamPlan]);
@@ -41,8 +41,8 @@ pub(crate) trait Kernel: Dataplane {
 }
 
 impl Kernel for Xdp {
-    fn objection(&mut self, now: Instant, stream: &StreamPlan) -> Option<MediaError> {
-        Self::objection(self, now, stream)
+    fn objection(&mut self, now: Instant, call: CallId, stream: &StreamPlan) -> Option<MediaError> {
+        Self::objection(self, now, call, stream)
     }
 
     fn relay_streams(&mut self, call: CallId, streams: &[StreamPlan]) {
@@ -192,7 +192,7 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
                 let mut wanted = Vec::with_capacity(plan.streams.len());
                 for stream in plan.streams {
                     let objection = match &mut self.kernel {
-                        Some(kernel) => kernel.objection(now, &stream),
+                        Some(kernel) => kernel.objection(now, plan.call, &stream),
                         None => Some(MediaError::NoRoute((stream.caller.local_ip, 0).into())),
                     };
                     if let (Some(reason), true) = (&objection, self.kernel.is_some()) {

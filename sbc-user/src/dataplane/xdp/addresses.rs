@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 
-use sbc_common::addr::AddressSlot;
+use aya::maps::MapError;
+use sbc_common::addr::{AddressSlot, AddressSlot6};
 use sbc_common::flow::{FlowHead, FlowState, Generation, PortKind, SlotIndex, Way};
 use sbc_common::names;
 
 use super::error::StartError;
+use super::flows::{Family, SlotKey};
 use super::load::Kernel;
 use super::netlink::Link;
 
@@ -37,7 +39,7 @@ pub struct MediaBind {
 /// A media address on the interface that its frames arrive on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Placed {
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     pub(crate) ports: RangeInclusive<u16>,
     /// The interface with the driver; below a VLAN interface, if the address is on one.
     pub(crate) device: Link,
@@ -54,9 +56,10 @@ pub(crate) fn place(
 }
 
 fn place_one(bind: &MediaBind, links: &[Link], addresses: &[(u32, IpAddr)]) -> Result<Placed, String> {
-    let IpAddr::V4(address) = bind.address else {
+    let address = bind.address;
+    if address.is_ipv6() {
         return Err("the kernel forwards IPv4 only".to_owned());
-    };
+    }
     let link = addresses
         .iter()
         .find(|(_, held)| *held == bind.address)
@@ -107,61 +110,112 @@ impl Served {
     }
 }
 
+/// Where frames to one of our addresses arrive: interface, VLAN, address.
+type Arrival = (u32, u16, IpAddr);
+
 /// Writes the tables of addresses so that they hold `served` and nothing else.
 ///
-/// The table has one range per address. Where realms share an address, it is the range from the first port to the
-/// last, and the ports between their ranges are told to pass.
-pub(crate) fn write(kernel: &mut Kernel, placed: &[Placed]) -> Result<HashMap<Ipv4Addr, Served>, StartError> {
-    let mut wanted: BTreeMap<(u32, u16, Ipv4Addr), Served> = BTreeMap::new();
-    for placed in placed {
-        let key = (placed.device.ifindex, placed.vlan.unwrap_or(0), placed.address);
-        wanted.entry(key).or_default().ports.push(placed.ports.clone());
+/// A table has one range per address. Where realms share an address, it is the range from the first port to the last,
+/// and the ports between their ranges are told to pass.
+pub(crate) fn write(kernel: &mut Kernel, placed: &[Placed]) -> Result<HashMap<IpAddr, Served>, StartError> {
+    let mut addresses = HashMap::new();
+    for family in [Family::V4, Family::V6] {
+        let mut wanted: BTreeMap<Arrival, Served> = BTreeMap::new();
+        for placed in placed.iter().filter(|placed| Family::of(placed.address) == family) {
+            let arrival = (placed.device.ifindex, placed.vlan.unwrap_or(0), placed.address);
+            wanted.entry(arrival).or_default().ports.push(placed.ports.clone());
+        }
+        write_table(kernel, family, &mut wanted)?;
+        addresses.extend(wanted.into_iter().map(|((_, _, address), served)| (address, served)));
     }
-    let failed = |error| StartError::map(names::ADDRESSES, error);
+    Ok(addresses)
+}
+
+fn write_table(
+    kernel: &mut Kernel,
+    family: Family,
+    wanted: &mut BTreeMap<Arrival, Served>,
+) -> Result<(), StartError> {
+    let room = match family {
+        Family::V4 => kernel.room.v4,
+        Family::V6 => kernel.room.v6,
+    };
     let mut free = Vec::new();
-    let mut slots: HashMap<(u32, u16, Ipv4Addr), u32> = HashMap::new();
-    for slot in 0..kernel.room.v4 {
-        let held = kernel.addresses.get(&slot, 0).map_err(failed)?;
-        let key = (held.ifindex, held.vlan, Ipv4Addr::from(held.address));
-        if held.ifindex != 0 && wanted.contains_key(&key) && !slots.contains_key(&key) {
-            slots.insert(key, slot);
-        } else {
-            free.push(slot);
+    let mut slots: HashMap<Arrival, u32> = HashMap::new();
+    for slot in 0..room {
+        match entry(kernel, family, slot)?.filter(|held| wanted.contains_key(held)) {
+            Some(held) if !slots.contains_key(&held) => drop(slots.insert(held, slot)),
+            Some(_) | None => free.push(slot),
         }
     }
     // What is no longer ours goes first, so that no packet finds a slot that is being given to another address.
     for slot in &free {
-        kernel.addresses.set(*slot, AddressSlot::default(), 0).map_err(failed)?;
+        set_entry(kernel, family, *slot, None)?;
     }
     let mut free = free.into_iter();
-    for (key, served) in &mut wanted {
-        let slot = match slots.get(key) {
-            Some(slot) => *slot,
-            None => free.next().ok_or(StartError::TooManyAddresses {
-                wanted: placed.len(),
-                most: kernel.room.v4 as usize,
-            })?,
-        };
+    let count = wanted.len();
+    for (arrival, served) in wanted {
+        let full = || StartError::TooManyAddresses { wanted: count, most: room as usize };
+        let slot = slots.get(arrival).copied().or_else(|| free.next()).ok_or_else(full)?;
         // Fits: there are at most 64 slots.
         served.slot = slot as u16;
-        let (ifindex, vlan, address) = *key;
-        let (port_min, port_max) = served.span();
         for port in served.gaps() {
-            kernel.flows.publish(SlotIndex::new(served.slot, port), PASSING);
+            kernel.flows.publish(SlotKey { family, index: SlotIndex::new(served.slot, port) }, PASSING);
         }
-        let entry = AddressSlot {
-            address: address.octets(),
-            port_min,
-            port_max,
-            ifindex,
-            vlan,
-            // Fits: there are at most 64 slots.
-            slot: slot as u16,
-            ..AddressSlot::default()
-        };
-        kernel.addresses.set(slot, entry, 0).map_err(failed)?;
+        set_entry(kernel, family, slot, Some((arrival, served)))?;
     }
-    Ok(wanted.into_iter().map(|((_, _, address), served)| (address, served)).collect())
+    Ok(())
+}
+
+/// What an entry of a table of addresses is for, if it is used.
+fn entry(kernel: &Kernel, family: Family, slot: u32) -> Result<Option<Arrival>, StartError> {
+    let (ifindex, vlan, address): (_, _, IpAddr) = match family {
+        Family::V4 => {
+            let held = kernel.addresses.get(&slot, 0).map_err(failed(family))?;
+            (held.ifindex, held.vlan, held.address.into())
+        }
+        Family::V6 => {
+            let held = kernel.addresses6.get(&slot, 0).map_err(failed(family))?;
+            (held.ifindex, held.vlan, held.address.into())
+        }
+    };
+    Ok((ifindex != 0).then_some((ifindex, vlan, address)))
+}
+
+fn set_entry(
+    kernel: &mut Kernel,
+    family: Family,
+    slot: u32,
+    used: Option<(&Arrival, &Served)>,
+) -> Result<(), StartError> {
+    let (ifindex, vlan, address) =
+        used.map_or((0, 0, IpAddr::V4(Ipv4Addr::UNSPECIFIED)), |(arrival, _)| *arrival);
+    let ((port_min, port_max), number) = used.map_or(((0, 0), 0), |(_, served)| (served.span(), served.slot));
+    let written = match family {
+        Family::V4 => {
+            let address = if let IpAddr::V4(address) = address { address.octets() } else { [0; 4] };
+            let rest = AddressSlot::default();
+            let entry = AddressSlot { address, port_min, port_max, ifindex, vlan, slot: number, ..rest };
+            kernel.addresses.set(slot, entry, 0)
+        }
+        Family::V6 => {
+            let address = if let IpAddr::V6(address) = address { address.octets() } else { [0; 16] };
+            let rest = AddressSlot6::default();
+            let entry = AddressSlot6 { address, port_min, port_max, ifindex, vlan, slot: number, ..rest };
+            kernel.addresses6.set(slot, entry, 0)
+        }
+    };
+    written.map_err(failed(family))
+}
+
+fn failed(family: Family) -> impl Fn(MapError) -> StartError {
+    move |error| {
+        let table = match family {
+            Family::V4 => names::ADDRESSES,
+            Family::V6 => names::ADDRESSES6,
+        };
+        StartError::map(table, error)
+    }
 }
 
 #[cfg(test)]

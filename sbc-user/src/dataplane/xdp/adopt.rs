@@ -5,13 +5,15 @@
 //! more is what was there. A way that has changed meanwhile keeps its old entry until the new one is resolved.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Instant;
 
-use sbc_common::flow::{MediaKind, SlotIndex};
+use sbc_common::flow::{FlowHead, MediaKind, SlotIndex, Way};
 use sbc_core::id::CallId;
 use sbc_core::media::plan::{MediaPlan, StreamPlan};
 
 use super::Xdp;
-use super::encode::{CALLEE, CALLER, PairState};
+use super::encode::{CALLEE, CALLER, RTCP, RTP, StreamState};
+use super::flows::{Family, SlotKey};
 use super::neighbours::{HopId, PathKey};
 use super::plans::{Call, Owner};
 use crate::dataplane::KernelPair;
@@ -20,10 +22,8 @@ impl Xdp {
     /// Sees to it that no hop that a live slot names is given to another way. To be called before any plan is taken over
     /// or installed.
     pub(super) fn keep_hops(&mut self) {
-        let mut named = HashSet::new();
-        for slot in self.kernel.flows.live() {
-            named.insert(HopId(self.kernel.flows.read(slot).head.next_hop));
-        }
+        let flows = &self.kernel.flows;
+        let named: HashSet<HopId> = flows.live().filter_map(|slot| named_hop(flows.head(slot))).collect();
         self.neighbours.reserve(&named);
     }
 
@@ -34,85 +34,93 @@ impl Xdp {
         }
         let Some(streams) = self.find(plan, left) else { return false };
         let mut paths = Vec::new();
-        for (stream, pairs) in plan.streams.iter().zip(&streams) {
-            let Ok(sides) = self.side_paths(stream) else { return false };
-            let hops = self.named_hops(pairs);
+        for (stream, state) in plan.streams.iter().zip(&streams) {
+            let Ok(sides) = self.ways(plan.call, stream) else { return false };
             for (at, side) in sides.iter().enumerate() {
-                for (key, hop) in [side.rtp, side.rtcp].into_iter().zip(hops[at]) {
-                    let Some(key) = key else { continue };
-                    self.adopt_path(key, hop);
-                    paths.push(key);
-                }
-                for key in &side.signalled {
-                    self.neighbours.acquire(*key);
-                    paths.push(*key);
+                for kind in [RTP, RTCP] {
+                    // Named by the slot of the other side.
+                    let hop = named_hop(self.kernel.flows.head(state.slots(1 - at)[kind]));
+                    let [way, signalled] = side.paths_of(kind);
+                    if let Some(key) = way {
+                        self.adopt_path(key, hop);
+                    }
+                    if let Some(key) = signalled {
+                        self.neighbours.acquire(key);
+                    }
+                    paths.extend(way.into_iter().chain(signalled));
                 }
             }
         }
-        for (stream, pairs) in plan.streams.iter().zip(&streams) {
-            for (pair, kind) in pairs.iter().zip([MediaKind::Rtp, MediaKind::Rtcp]) {
-                for (slot, caller_side) in pair.slots().into_iter().zip([true, false]) {
+        for (stream, state) in plan.streams.iter().zip(&streams) {
+            for (at, caller_side) in [(CALLER, true), (CALLEE, false)] {
+                for (slot, kind) in state.slots(at).into_iter().zip([MediaKind::Rtp, MediaKind::Rtcp]) {
                     let (call, mline) = (plan.call, stream.mline);
                     self.owners.insert(slot, Owner { call, mline, kind, caller_side, relayed: false });
                 }
-                if pair.generation().number() > self.generation.number() {
-                    self.generation = pair.generation();
-                }
+            }
+            if state.generation().number() > self.generation.number() {
+                self.generation = state.generation();
             }
         }
-        let call = Call { plan: plan.clone(), streams, paths, past: BTreeMap::new() };
+        let call =
+            Call { plan: plan.clone(), streams, paths, claimed: BTreeMap::new(), past: BTreeMap::new() };
         self.calls.insert(plan.call, call);
-        self.flush_hops();
-        self.rewrite(plan.call);
         true
     }
 
     /// What the next daemon must know of a call's slots.
     pub fn left(&self, call: CallId) -> Vec<(u8, [KernelPair; 2])> {
         let Some(call) = self.calls.get(&call) else { return Vec::new() };
-        let pairs = call.streams.iter().map(|pairs| pairs.each_ref().map(PairState::checkpoint));
+        let pairs = call.streams.iter().map(StreamState::checkpoint);
         call.plan.streams.iter().map(|stream| stream.mline).zip(pairs).collect()
     }
 
-    /// Withdraws every flow that is nobody's; says how many there were.
-    pub(crate) fn withdraw_strangers(&mut self) -> u32 {
-        let gaps: HashSet<SlotIndex> = self
+    /// Ends the taking over: withdraws every flow that is nobody's, and says how many there were; writes those that are
+    /// somebody's with the ways of today, which for calls into each other's ports are known only when all are there.
+    pub(crate) fn withdraw_strangers(&mut self, now: Instant) -> u32 {
+        let gaps: HashSet<SlotKey> = self
             .addresses
-            .values()
-            .flat_map(|served| served.gaps().map(|port| SlotIndex::new(served.slot, port)))
+            .iter()
+            .flat_map(|(address, served)| {
+                let family = Family::of(*address);
+                let slot = move |port| SlotKey { family, index: SlotIndex::new(served.slot, port) };
+                served.gaps().map(slot)
+            })
             .collect();
         let owners = &self.owners;
-        let stays = |slot: SlotIndex| owners.contains_key(&slot) || gaps.contains(&slot);
-        // No plan has a slot for IPv6.
-        self.kernel.flows.withdraw_but(stays) + self.kernel.flows6.withdraw_all()
+        let withdrawn =
+            self.kernel.flows.withdraw_but(|slot| owners.contains_key(&slot) || gaps.contains(&slot));
+        self.flush_hops();
+        let calls: Vec<CallId> = self.calls.keys().copied().collect();
+        for call in calls {
+            self.follow_claims(now, call);
+            self.rewrite(call);
+        }
+        withdrawn
     }
 
-    /// The pairs of a plan in the kernel.
-    fn find(&self, plan: &MediaPlan, left: &[(u8, [KernelPair; 2])]) -> Option<Vec<[PairState; 2]>> {
+    /// The streams of a plan in the kernel.
+    fn find(&self, plan: &MediaPlan, left: &[(u8, [KernelPair; 2])]) -> Option<Vec<StreamState>> {
         let of = |stream: &StreamPlan| {
             let (_, left) = left.iter().find(|(mline, _)| *mline == stream.mline)?;
-            let [rtp, rtcp] = self.pairs(stream);
-            let flows = &self.kernel.flows;
-            Some([PairState::left(flows, rtp, &left[0])?, PairState::left(flows, rtcp, &left[1])?])
+            let sides = self.sides(plan.call, stream, &BTreeMap::new());
+            StreamState::left(&self.kernel.flows, sides, left)
         };
         plan.streams.iter().map(of).collect()
     }
 
-    /// The hops that the slots name: towards the caller and towards the callee, of RTP and of RTCP.
-    fn named_hops(&self, pairs: &[PairState; 2]) -> [[HopId; 2]; 2] {
-        [CALLER, CALLEE].map(|at| {
-            pairs.each_ref().map(|pair| HopId(self.kernel.flows.read(pair.slots()[1 - at]).head.next_hop))
-        })
-    }
-
-    fn adopt_path(&mut self, key: PathKey, hop: HopId) {
-        let entry = self.kernel.next_hops.get(&u32::from(hop.0), 0).ok();
-        let known = entry.filter(|entry| hop != HopId(0) && entry.ifindex != 0);
-        match known {
-            Some(entry) => self.neighbours.adopt(key, hop, entry.ifindex, entry.destination_mac),
+    fn adopt_path(&mut self, key: PathKey, hop: Option<HopId>) {
+        let entry = hop.and_then(|hop| Some((hop, self.kernel.next_hops.get(&u32::from(hop.0), 0).ok()?)));
+        match entry.filter(|(_, entry)| entry.ifindex != 0) {
+            Some((hop, entry)) => self.neighbours.adopt(key, hop, entry.ifindex, entry.destination_mac),
             None => {
                 self.neighbours.acquire(key);
             }
         }
     }
+}
+
+/// The next hop that a slot names.
+fn named_hop(head: FlowHead) -> Option<HopId> {
+    (head.next_hop != 0 && head.way != Way::Local).then_some(HopId(head.next_hop))
 }

@@ -1,24 +1,63 @@
-//! `FLOWS` and `STREAMS` in memory: slots are written and read without system calls, word by word, as
-//! `sbc_common::flow` says.
+//! `FLOWS` and `FLOWS6` with what lies beside them (`STREAMS`, `STREAMS6`), in memory: slots are written and read without
+//! system calls, as `sbc_common::{flow, flow6, stream}` say.
 //!
-//! The daemon's words are `head`, `expected`, `destination` and the half word `partner`; the kernel's are only read
-//! here. Every access is one aligned atomic access, so neither side ever sees half a word.
+//! The daemon's words are `head`, `expected`, `destination`, the half word `partner`, and of the streams the clock rate,
+//! the limit and `destination6`; the kernel's are only read here.
+//!
+//! On a live slot each word takes effect by itself. Where an address does not fit one, a packet must not leave for half
+//! of an old and half of a new one: the slot is withdrawn for the few stores that it takes.
 
-use std::io;
-use std::num::NonZeroUsize;
-use std::os::fd::BorrowedFd;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+mod table;
 
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
-use sbc_common::flow::{Allowed, FlowHead, FlowSlot, FlowState, SlotIndex, Target};
-use sbc_common::stream::{self, StreamSlot};
+use std::net::SocketAddr;
 
-/// The mapped tables.
-pub(crate) struct FlowTable {
-    memory: NonNull<AtomicU64>,
-    streams: NonNull<AtomicU64>,
-    slots: u32,
+use sbc_common::flow::{FlowHead, SlotIndex};
+use sbc_common::stream;
+use sbc_core::config::Prefix;
+
+pub(crate) use table::Table;
+
+/// Which of the two tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    /// The table for ports of an address.
+    pub(crate) const fn of(address: std::net::IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+/// A slot of either table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SlotKey {
+    pub(crate) family: Family,
+    pub(crate) index: SlotIndex,
+}
+
+/// From where a slot's packets are accepted, or who may claim it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Nobody,
+    Exactly(SocketAddr),
+    AnyPort(Prefix),
+}
+
+/// The daemon's part of a slot but for the head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Body {
+    pub(crate) expected: Expected,
+    pub(crate) destination: Option<SocketAddr>,
+    pub(crate) dscp: u8,
+    pub(crate) ttl: u8,
+    pub(crate) partner: SlotIndex,
+    /// Of RTP timestamps; 0: not known.
+    pub(crate) clock_rate_hz: u32,
+    /// Packets that one rate window lets through; 0: any number.
+    pub(crate) limit: u16,
 }
 
 /// What the kernel counted for a slot: since the slot exists, or since a look before.
@@ -30,6 +69,16 @@ pub(crate) struct Counted {
     pub(crate) bytes: u64,
     /// Packets that there should have been by their sequence numbers; RTP only. Wraps.
     pub(crate) expected: u32,
+    /// Packets that came after one with a higher number. Wraps.
+    pub(crate) out_of_order: u32,
+    /// Packets dropped because there were too many. Wraps.
+    pub(crate) over_rate: u32,
+    /// Changes of the payload type. Wraps.
+    pub(crate) payload_type_changes: u16,
+    /// Changes of the synchronisation source. Wraps.
+    pub(crate) source_changes: u16,
+    /// Present jitter in sixteenths of a timestamp unit: a state, not a count.
+    pub(crate) jitter: u32,
 }
 
 impl Counted {
@@ -39,6 +88,11 @@ impl Counted {
             packets: self.packets.wrapping_sub(before.packets),
             bytes: self.bytes.wrapping_sub(before.bytes),
             expected: self.expected.wrapping_sub(before.expected),
+            out_of_order: self.out_of_order.wrapping_sub(before.out_of_order),
+            over_rate: self.over_rate.wrapping_sub(before.over_rate),
+            payload_type_changes: self.payload_type_changes.wrapping_sub(before.payload_type_changes),
+            source_changes: self.source_changes.wrapping_sub(before.source_changes),
+            jitter: self.jitter,
         }
     }
 
@@ -46,118 +100,68 @@ impl Counted {
     pub(crate) fn lost(self) -> Option<u64> {
         (self.expected != 0).then(|| stream::missing(self.expected.into(), self.packets))
     }
+
+    /// Jitter in microseconds; `None` where the clock rate is not known, and before the first packet.
+    pub(crate) fn jitter_us(self, clock_rate_hz: u32) -> Option<u32> {
+        if clock_rate_hz == 0 || self.packets == 0 {
+            return None;
+        }
+        let microseconds = u64::from(self.jitter) * 1_000_000 / (16 * u64::from(clock_rate_hz));
+        Some(u32::try_from(microseconds).unwrap_or(u32::MAX))
+    }
 }
 
-// SAFETY: the memory is a shared mapping that lives as long as the value and is accessed through atomics only.
-unsafe impl Send for FlowTable {}
+/// Both tables.
+pub(crate) struct Flows {
+    v4: Table,
+    v6: Table,
+}
 
-impl FlowTable {
-    /// Maps the tables of `slots` slots behind the maps' descriptors.
-    pub(crate) fn map(flows: BorrowedFd<'_>, streams: BorrowedFd<'_>, slots: u32) -> io::Result<Self> {
-        let map = |map, length| {
-            // SAFETY: a new mapping at an address of the kernel's choice; nothing else knows of it.
-            unsafe {
-                mmap(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, map, 0)
-            }
-        };
-        let memory = map(flows, length::<FlowSlot>(slots)?)?.cast();
-        match map(streams, length::<StreamSlot>(slots)?) {
-            Ok(streams) => Ok(Self { memory, streams: streams.cast(), slots }),
-            Err(error) => {
-                unmap::<FlowSlot>(memory, slots);
-                Err(error.into())
-            }
+impl Flows {
+    pub(crate) const fn new(v4: Table, v6: Table) -> Self {
+        Self { v4, v6 }
+    }
+
+    pub(super) const fn table(&self, family: Family) -> &Table {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
         }
     }
 
-    /// Tables that no kernel reads.
-    #[cfg(test)]
-    pub(crate) fn detached(slots: u32) -> io::Result<Self> {
-        let map = |length| {
-            // SAFETY: as in `map`.
-            unsafe {
-                nix::sys::mman::mmap_anonymous(
-                    None,
-                    length,
-                    ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-                    MapFlags::MAP_SHARED,
-                )
-            }
-        };
-        let memory = map(length::<FlowSlot>(slots)?)?.cast();
-        Ok(Self { memory, streams: map(length::<StreamSlot>(slots)?)?.cast(), slots })
+    /// The tags that occur in a slot.
+    pub(crate) fn tags(&self, slot: SlotKey) -> [u16; 4] {
+        self.table(slot.family).tags(slot.index)
     }
 
-    /// Stores the number of expected packets as the kernel would.
-    #[cfg(test)]
-    pub(crate) fn store_expected(&self, index: SlotIndex, value: u32) {
-        self.expected(index).store(value, Ordering::Relaxed);
+    /// Present head of a slot.
+    pub(crate) fn head(&self, slot: SlotKey) -> FlowHead {
+        self.table(slot.family).head(slot.index)
     }
 
-    /// Stores a word as the kernel would.
-    #[cfg(test)]
-    pub(crate) fn store_kernel_word(&self, index: SlotIndex, word: usize, value: u64) {
-        self.word(index, word).store(value, Ordering::Relaxed);
-    }
-
-    fn word(&self, index: SlotIndex, word: usize) -> &AtomicU64 {
-        assert!(index.0 < self.slots && word < FlowSlot::WORDS, "slot {index:?} is beyond the table");
-        // SAFETY: inside the mapping (just checked), aligned (the mapping starts at a page), and every access to the
-        // word in this process is atomic; other processes and the kernel store whole words too.
-        unsafe { self.memory.add(index.0 as usize * FlowSlot::WORDS + word).as_ref() }
-    }
-
-    /// What the slot holds now. A state that this version does not know reads as an empty slot.
-    pub(crate) fn read(&self, index: SlotIndex) -> FlowSlot {
-        let mut words = [0; FlowSlot::WORDS];
-        // The head first and with acquire, as the kernel reads it: the body is then at least as new.
-        for (at, word) in words.iter_mut().enumerate() {
-            *word = self.word(index, at).load(Ordering::Acquire);
-        }
-        FlowSlot::from_words(words).unwrap_or_default()
+    /// The source that claimed a slot in a generation.
+    pub(crate) fn learned(&self, slot: SlotKey, tag: u16) -> Option<SocketAddr> {
+        self.table(slot.family).learned(slot.index, tag)
     }
 
     /// What was counted since the slot exists.
-    pub(crate) fn counted(&self, index: SlotIndex) -> Counted {
-        // What is expected first: a packet that comes between the loads must not look like one that is missing.
-        let expected = self.expected(index).load(Ordering::Acquire);
-        let load = |word| self.word(index, word).load(Ordering::Relaxed);
-        Counted { packets: load(FlowSlot::PACKETS), bytes: load(FlowSlot::BYTES), expected }
+    pub(crate) fn counted(&self, slot: SlotKey) -> Counted {
+        self.table(slot.family).counted(slot.index)
     }
 
-    fn expected(&self, index: SlotIndex) -> &AtomicU32 {
-        assert!(index.0 < self.slots, "slot {index:?} is beyond the table");
-        // SAFETY: as in `word`; the first half of its word, aligned for 32 bits.
-        unsafe {
-            self.streams.add(index.0 as usize * StreamSlot::WORDS + StreamSlot::EXPECTED).cast().as_ref()
-        }
+    /// Writes the daemon's part of the body.
+    pub(crate) fn write_body(&self, slot: SlotKey, body: &Body) {
+        self.table(slot.family).write_body(slot.index, body);
     }
 
-    /// Writes the daemon's part of the body. On a live slot each word takes effect by itself.
-    pub(crate) fn write_body(
-        &self,
-        index: SlotIndex,
-        expected: Allowed,
-        destination: Target,
-        partner: SlotIndex,
-    ) {
-        self.word(index, FlowSlot::EXPECTED).store(expected.to_word(), Ordering::Relaxed);
-        self.word(index, FlowSlot::DESTINATION).store(destination.to_word(), Ordering::Relaxed);
-        let partner_word = std::ptr::from_ref(self.word(index, FlowSlot::PARTNER)).cast::<AtomicU32>();
-        // SAFETY: the first half of a word of the mapping, aligned for 32 bits; the second half is the kernel's.
-        unsafe { &*partner_word }.store(partner.0, Ordering::Relaxed);
+    /// Publishes a slot: everything written before is seen with it.
+    pub(crate) fn publish(&self, slot: SlotKey, head: FlowHead) {
+        self.table(slot.family).publish(slot.index, head);
     }
 
-    /// Publishes the slot: everything written before is seen with it.
-    pub(crate) fn publish(&self, index: SlotIndex, head: FlowHead) {
-        self.word(index, FlowSlot::HEAD).store(head.to_word(), Ordering::Release);
-    }
-
-    /// Makes the slot empty. Its generation stays, so that the next flow takes another.
-    pub(crate) fn withdraw(&self, index: SlotIndex) {
-        let head =
-            FlowHead::from_word(self.word(index, FlowSlot::HEAD).load(Ordering::Relaxed)).unwrap_or_default();
-        self.publish(index, FlowHead { state: FlowState::Idle, next_hop: 0, ..head });
+    /// Makes a slot empty. Its generation stays, so that the next flow takes another.
+    pub(crate) fn withdraw(&self, slot: SlotKey) {
+        self.table(slot.family).withdraw(slot.index);
     }
 
     /// Makes every slot empty; says how many were not.
@@ -166,78 +170,61 @@ impl FlowTable {
     }
 
     /// Makes every slot empty but these; says how many were not.
-    pub(crate) fn withdraw_but(&self, stays: impl Fn(SlotIndex) -> bool) -> u32 {
+    pub(crate) fn withdraw_but(&self, stays: impl Fn(SlotKey) -> bool) -> u32 {
         let mut withdrawn = 0;
-        for index in self.live().filter(|index| !stays(*index)) {
-            self.withdraw(index);
+        for slot in self.live().filter(|slot| !stays(*slot)) {
+            self.withdraw(slot);
             withdrawn += 1;
         }
         withdrawn
     }
 
     /// The slots that are not empty.
-    pub(crate) fn live(&self) -> impl Iterator<Item = SlotIndex> + use<'_> {
-        // Only the state's byte: an untouched page of the table is not worth eight loads per slot.
-        let state = |index| self.word(index, FlowSlot::HEAD).load(Ordering::Relaxed).to_ne_bytes()[0];
-        (0..self.slots).map(SlotIndex).filter(move |index| state(*index) != FlowState::Idle as u8)
+    pub(crate) fn live(&self) -> impl Iterator<Item = SlotKey> + use<'_> {
+        let of = |family| self.table(family).live().map(move |index| SlotKey { family, index });
+        of(Family::V4).chain(of(Family::V6))
     }
-}
 
-impl Drop for FlowTable {
-    fn drop(&mut self) {
-        unmap::<FlowSlot>(self.memory, self.slots);
-        unmap::<StreamSlot>(self.streams, self.slots);
+    /// The slot that a slot's packets leave from.
+    pub(crate) fn partner(&self, slot: SlotKey) -> SlotIndex {
+        self.table(slot.family).partner(slot.index)
     }
-}
 
-/// Bytes of a table of slots.
-fn length<Slot>(slots: u32) -> io::Result<NonZeroUsize> {
-    NonZeroUsize::new(slots as usize * size_of::<Slot>())
-        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
-}
-
-fn unmap<Slot>(memory: NonNull<AtomicU64>, slots: u32) {
-    // SAFETY: a mapping of this size made in `map`, and nothing borrows from it any more.
-    let _ = unsafe { munmap(memory.cast(), slots as usize * size_of::<Slot>()) };
+    /// Tables that no kernel reads, for two addresses of each family.
+    #[cfg(test)]
+    pub(crate) fn detached() -> Self {
+        let table = |family| Table::detached(family, 2 << 16).unwrap();
+        Self::new(table(Family::V4), table(Family::V6))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use sbc_common::addr::Endpoint;
-    use sbc_common::flow::{PortKind, Way};
-
     use super::*;
 
     #[test]
-    fn a_published_slot_is_read_back_and_a_withdrawn_one_keeps_its_generation() {
-        let table = FlowTable::detached(64).unwrap();
-        let (index, partner) = (SlotIndex(7), SlotIndex(9));
-        let expected = Allowed::exactly(Endpoint::new([192, 0, 2, 1], 4000));
-        let destination = Target::new(Endpoint::new([198, 51, 100, 1], 5000), 46, 64);
-        table.write_body(index, expected, destination, partner);
-        let head = FlowHead {
-            state: FlowState::Latched,
-            kind: PortKind::Rtcp,
-            next_hop: 3,
-            way: Way::V4,
-            flags: 0,
-            generation: 17,
+    fn counts_wrap_and_jitter_is_what_it_is_now() {
+        let before = Counted {
+            packets: 10,
+            expected: u32::MAX,
+            out_of_order: u32::MAX,
+            source_changes: u16::MAX,
+            jitter: 7,
+            ..Counted::default()
         };
-        table.publish(index, head);
-        let slot = table.read(index);
-        assert_eq!(
-            (slot.head, slot.expected, slot.destination, slot.partner),
-            (head, expected, destination, 9)
-        );
-        assert_eq!(table.read(SlotIndex(8)), FlowSlot::default());
-        assert_eq!(table.withdraw_all(), 1);
-        assert_eq!((table.read(index).head.state, table.read(index).head.generation), (FlowState::Idle, 17));
-        assert_eq!(table.withdraw_all(), 0);
-    }
-
-    #[test]
-    #[should_panic(expected = "beyond the table")]
-    fn a_slot_beyond_the_table_is_never_touched() {
-        FlowTable::detached(64).unwrap().withdraw(SlotIndex(64));
+        let now = Counted {
+            packets: 13,
+            expected: 4,
+            out_of_order: 1,
+            source_changes: 1,
+            jitter: 3200,
+            ..Counted::default()
+        };
+        let since = now.since(before);
+        assert_eq!((since.packets, since.expected, since.lost()), (3, 5, Some(2)));
+        assert_eq!((since.out_of_order, since.source_changes), (2, 2));
+        assert_eq!(since.jitter_us(8000), Some(25_000), "200 units of 125 us");
+        assert_eq!(since.jitter_us(0), None);
+        assert_eq!(now.since(now).jitter_us(8000), None, "nothing came yet");
     }
 }

@@ -22,8 +22,7 @@ use sbc_common::names;
 use sbc_common::next_hop::NextHop;
 
 use super::error::{StartError, chain};
-use super::flows::FlowTable;
-use super::flows6::FlowTable6;
+use super::flows::{Family, Flows, Table};
 use super::guard::GuardMaps;
 use super::netdev;
 use super::netlink::{Link, Netlink, XdpOnLink};
@@ -38,13 +37,11 @@ pub(crate) struct Kernel {
     ebpf: Ebpf,
     pins: PinDirectory,
     program_id: u32,
-    pub(crate) flows: FlowTable,
-    pub(crate) flows6: FlowTable6,
-    /// Address slots for which `flows` and `flows6` have room.
+    pub(crate) flows: Flows,
+    /// Address slots for which `flows` has room.
     pub(crate) room: Room,
     pub(crate) next_hops: Array<MapData, NextHop>,
     pub(crate) addresses: Array<MapData, AddressSlot>,
-    #[allow(dead_code, reason = "no IPv6 address is served yet")]
     pub(crate) addresses6: Array<MapData, AddressSlot6>,
     pub(crate) devices: DevMapHash<MapData>,
     pub(crate) counters: PerCpuArray<MapData, u64>,
@@ -118,9 +115,9 @@ impl Kernel {
         let mapped = |name| map_data(&ebpf, name).map(|map| map.fd().as_fd());
         let failed = |source| StartError::Network { what: "the table of flows", source };
         let (flows, streams) = (mapped(names::FLOWS)?, mapped(names::STREAMS)?);
-        let flows = FlowTable::map(flows, streams, room.slots()).map_err(failed)?;
+        let v4 = Table::map(Family::V4, flows, streams, room.slots()).map_err(failed)?;
         let (flows6, streams6) = (mapped(names::FLOWS6)?, mapped(names::STREAMS6)?);
-        let flows6 = FlowTable6::map(flows6, streams6, room.slots6()).map_err(failed)?;
+        let v6 = Table::map(Family::V6, flows6, streams6, room.slots6()).map_err(failed)?;
         let mut config = take::<Array<MapData, Config>>(&mut ebpf, names::CONFIG)?;
         config
             .set(0, Config::new(room.v4, room.v6), 0)
@@ -136,8 +133,7 @@ impl Kernel {
             ebpf,
             pins,
             program_id,
-            flows,
-            flows6,
+            flows: Flows::new(v4, v6),
             room,
         })
     }
@@ -228,7 +224,6 @@ impl Kernel {
     /// Withdraws every flow, detaches, and removes every pin.
     pub(crate) fn remove(self) -> std::io::Result<()> {
         self.flows.withdraw_all();
-        self.flows6.withdraw_all();
         self.pins.remove()
     }
 

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,7 @@ pub(crate) struct HopEntry {
 }
 
 /// Our address and the peer's.
-pub(crate) type PathKey = (Ipv4Addr, Ipv4Addr);
+pub(crate) type PathKey = (IpAddr, IpAddr);
 
 #[derive(Debug)]
 struct Path {
@@ -82,7 +82,7 @@ enum Way {
 #[derive(Debug)]
 struct Hop {
     /// The interface that the route names (with VLANs, the upper one) and the neighbour on it.
-    key: (u32, Ipv4Addr),
+    key: (u32, IpAddr),
     /// Paths over it.
     paths: usize,
     /// The neighbour's address as last heard. A neighbour that stops answering keeps it: there is no better one.
@@ -103,7 +103,7 @@ pub(crate) struct Neighbours {
     capacity: u16,
     paths: HashMap<PathKey, Path>,
     hops: HashMap<HopId, Hop>,
-    hop_ids: HashMap<(u32, Ipv4Addr), HopId>,
+    hop_ids: HashMap<(u32, IpAddr), HopId>,
     free: Vec<HopId>,
     next_new: u16,
     routes_due: Option<Instant>,
@@ -222,6 +222,11 @@ impl Neighbours {
                 _ => PathState::Waiting,
             },
         }
+    }
+
+    /// Largest IP packet that a hop takes; `None` while it is not resolved.
+    pub(crate) fn mtu(&self, hop: HopId) -> Option<u32> {
+        Some(self.hops.get(&hop)?.written?.mtu)
     }
 
     /// The next entry to write to `NEXT_HOPS`; `None` clears it.
@@ -376,7 +381,7 @@ impl Neighbours {
     }
 
     /// The hop for a neighbour; makes one, by this number if it can be, and has it resolved if there is none.
-    fn hop(&mut self, key: (u32, Ipv4Addr), named: Option<HopId>) -> Option<HopId> {
+    fn hop(&mut self, key: (u32, IpAddr), named: Option<HopId>) -> Option<HopId> {
         if let Some(id) = self.hop_ids.get(&key) {
             return Some(*id);
         }
@@ -464,7 +469,7 @@ impl Neighbours {
     }
 
     fn ask_all_neighbours(&mut self) {
-        let keys: Vec<(u32, Ipv4Addr)> = self.hop_ids.keys().copied().collect();
+        let keys: Vec<(u32, IpAddr)> = self.hop_ids.keys().copied().collect();
         for (ifindex, address) in keys {
             if let Ok(Some(neighbour)) = self.netlink.neighbour(ifindex, address) {
                 self.neighbour_changed(neighbour);

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -41,6 +41,16 @@ const RTNLGRP_LINK: u32 = 1;
 const RTNLGRP_NEIGH: u32 = 3;
 const RTNLGRP_IPV4_IFADDR: u32 = 5;
 const RTNLGRP_IPV4_ROUTE: u32 = 7;
+const RTNLGRP_IPV6_IFADDR: u32 = 9;
+const RTNLGRP_IPV6_ROUTE: u32 = 11;
+const GROUPS: [u32; 6] = [
+    RTNLGRP_LINK,
+    RTNLGRP_NEIGH,
+    RTNLGRP_IPV4_IFADDR,
+    RTNLGRP_IPV4_ROUTE,
+    RTNLGRP_IPV6_IFADDR,
+    RTNLGRP_IPV6_ROUTE,
+];
 
 /// The program in the driver is meant (linux/if_link.h).
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
@@ -74,7 +84,7 @@ pub(crate) struct XdpOnLink {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     /// Out of an interface, to a gateway or (on the link) to the destination itself.
-    Out { ifindex: u32, neighbour: Ipv4Addr },
+    Out { ifindex: u32, neighbour: IpAddr },
     /// To this host.
     Local,
     /// Nowhere.
@@ -85,7 +95,7 @@ pub(crate) enum Route {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Neighbour {
     pub(crate) ifindex: u32,
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     /// The link-layer address, if the kernel would send to it now.
     pub(crate) mac: Option<Mac>,
     /// Entered by hand or needing no resolution: not ours to refresh.
@@ -101,7 +111,7 @@ pub(crate) enum Change {
     /// The entry of a neighbour is gone, and with it that somebody wanted it kept resolved.
     NeighbourGone {
         ifindex: u32,
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// Routes or addresses changed: every lookup may answer differently.
     Routes,
@@ -128,7 +138,7 @@ impl Netlink {
 
         let mut changes = Socket::new(NETLINK_ROUTE)?;
         changes.bind_auto()?;
-        for group in [RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE] {
+        for group in GROUPS {
             changes.add_membership(group)?;
         }
         // Privileged variant first: the ordinary one is capped by net.core.rmem_max.
@@ -187,13 +197,14 @@ impl Netlink {
     }
 
     /// The routing decision for a datagram from `source` (an address of ours) to `destination`.
-    pub(crate) fn route(&mut self, source: Ipv4Addr, destination: Ipv4Addr) -> io::Result<Route> {
+    pub(crate) fn route(&mut self, source: IpAddr, destination: IpAddr) -> io::Result<Route> {
         let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet;
-        message.header.destination_prefix_length = 32;
-        message.header.source_prefix_length = 32;
-        message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(destination)));
-        message.attributes.push(RouteAttribute::Source(RouteAddress::Inet(source)));
+        let bits = if destination.is_ipv4() { 32 } else { 128 };
+        message.header.address_family = family(destination);
+        message.header.destination_prefix_length = bits;
+        message.header.source_prefix_length = bits;
+        message.attributes.push(RouteAttribute::Destination(route_address(destination)));
+        message.attributes.push(RouteAttribute::Source(route_address(source)));
         let answers = match self.request(RouteNetlinkMessage::GetRoute(message), 0) {
             Ok(answers) => answers,
             // These are the table's answers (no route, prohibited, blackhole), not failures of the request.
@@ -216,7 +227,7 @@ impl Netlink {
     }
 
     /// The neighbour table's entry, if there is one.
-    pub(crate) fn neighbour(&mut self, ifindex: u32, address: Ipv4Addr) -> io::Result<Option<Neighbour>> {
+    pub(crate) fn neighbour(&mut self, ifindex: u32, address: IpAddr) -> io::Result<Option<Neighbour>> {
         let message = neighbour_message(ifindex, address);
         match self.request(RouteNetlinkMessage::GetNeighbour(message), 0) {
             Ok(answers) => Ok(answers.into_iter().find_map(|answer| match answer {
@@ -229,7 +240,7 @@ impl Netlink {
     }
 
     /// Makes the kernel resolve the neighbour now, as if it had a datagram for it.
-    pub(crate) fn resolve(&mut self, ifindex: u32, address: Ipv4Addr) -> io::Result<()> {
+    pub(crate) fn resolve(&mut self, ifindex: u32, address: IpAddr) -> io::Result<()> {
         let mut message = neighbour_message(ifindex, address);
         message.header.flags = NeighbourFlags::Use;
         self.request(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE).map(drop)
@@ -237,7 +248,7 @@ impl Netlink {
 
     /// Makes the kernel resolve the neighbour and keep it resolved (Linux 5.16), since traffic that XDP forwards
     /// never refreshes it.
-    pub(crate) fn keep_resolved(&mut self, ifindex: u32, address: Ipv4Addr) -> io::Result<()> {
+    pub(crate) fn keep_resolved(&mut self, ifindex: u32, address: IpAddr) -> io::Result<()> {
         let mut message = neighbour_message(ifindex, address);
         message.header.flags = NeighbourFlags::ExtLearned;
         message.attributes.push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
@@ -330,14 +341,29 @@ fn messages(mut bytes: &[u8]) -> Vec<NetlinkMessage<RouteNetlinkMessage>> {
     messages
 }
 
-fn neighbour_message(ifindex: u32, address: Ipv4Addr) -> NeighbourMessage {
+fn neighbour_message(ifindex: u32, address: IpAddr) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = family(address);
     message.header.ifindex = ifindex;
     // The kernel refuses a lookup that names a type; the default names one.
     message.header.kind = RouteType::Unspec;
-    message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(address)));
+    let destination = match address {
+        IpAddr::V4(address) => NeighbourAddress::Inet(address),
+        IpAddr::V6(address) => NeighbourAddress::Inet6(address),
+    };
+    message.attributes.push(NeighbourAttribute::Destination(destination));
     message
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+fn route_address(address: IpAddr) -> RouteAddress {
+    match address {
+        IpAddr::V4(address) => RouteAddress::Inet(address),
+        IpAddr::V6(address) => RouteAddress::Inet6(address),
+    }
 }
 
 fn read_change(message: &RouteNetlinkMessage) -> Option<Change> {
@@ -361,7 +387,8 @@ fn read_neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
     let mut mac = None;
     for attribute in &message.attributes {
         match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => address = Some(*ip),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => address = Some(IpAddr::V4(*ip)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => address = Some(IpAddr::V6(*ip)),
             NeighbourAttribute::LinkLayerAddress(bytes) => mac = Mac::try_from(bytes.as_slice()).ok(),
             _ => {}
         }
@@ -385,13 +412,14 @@ fn read_neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
     })
 }
 
-fn read_route(route: &RouteMessage, destination: Ipv4Addr) -> Route {
+fn read_route(route: &RouteMessage, destination: IpAddr) -> Route {
     let mut out = None;
     let mut gateway = None;
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Oif(ifindex) => out = Some(*ifindex),
-            RouteAttribute::Gateway(RouteAddress::Inet(ip)) => gateway = Some(*ip),
+            RouteAttribute::Gateway(RouteAddress::Inet(ip)) => gateway = Some(IpAddr::V4(*ip)),
+            RouteAttribute::Gateway(RouteAddress::Inet6(ip)) => gateway = Some(IpAddr::V6(*ip)),
             // A gateway of the other family (RFC 8950): its neighbour is not in the IPv4 table.
             RouteAttribute::Via(_) => return Route::None,
             _ => {}
@@ -464,6 +492,8 @@ fn read_xdp(items: &[LinkXdp]) -> Option<XdpOnLink> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]
@@ -481,10 +511,10 @@ mod tests {
         let mut netlink = Netlink::open().unwrap();
         let lo_is_up = netlink.addresses().unwrap().contains(&(1, IpAddr::V4(Ipv4Addr::LOCALHOST)));
         if lo_is_up {
-            let route = netlink.route(Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 9)).unwrap();
+            let route = netlink.route(IpAddr::V4(Ipv4Addr::LOCALHOST), [127, 0, 0, 9].into()).unwrap();
             assert_eq!(route, Route::Local);
         }
-        assert_eq!(netlink.neighbour(1, Ipv4Addr::new(192, 0, 2, 77)).unwrap(), None);
+        assert_eq!(netlink.neighbour(1, [192, 0, 2, 77].into()).unwrap(), None);
         assert_eq!(netlink.next_change().unwrap(), None);
     }
 

@@ -1,7 +1,7 @@
 //! From nothing to a dataplane that serves: interfaces found, program attached, tables filled.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
 use std::time::Instant;
 
@@ -39,7 +39,7 @@ impl Xdp {
     ) -> Result<(Option<Self>, Vec<AddressReport>), StartError> {
         let (mut xdp, reports) = Self::open(instance, object, binds, now)?;
         if let Some(xdp) = &mut xdp {
-            xdp.withdraw_strangers();
+            xdp.withdraw_strangers(now);
         }
         Ok((xdp, reports))
     }
@@ -60,7 +60,8 @@ impl Xdp {
         let pins = PinDirectory::open(instance, limits::ABI)?;
         let undo = pins.undo();
         let distinct: HashSet<_> = placed.iter().flatten().map(|placed| placed.address).collect();
-        let mut kernel = Kernel::load(object, pins, distinct.len(), 0)?;
+        let v4 = distinct.iter().filter(|address| address.is_ipv4()).count();
+        let mut kernel = Kernel::load(object, pins, v4, distinct.len() - v4)?;
         let (served, reports) = attach(&mut kernel, &mut netlink, binds, &placed)?;
         if served.is_empty() {
             undo.forget();
@@ -87,6 +88,7 @@ impl Xdp {
             relayed: HashMap::new(),
             generation: Generation::FIRST,
             waiting: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
             events: VecDeque::new(),
             checksums: ChecksumWatch::new(now, wrong),
         };

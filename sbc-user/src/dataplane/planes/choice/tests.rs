@@ -46,7 +46,7 @@ impl Dataplane for TestKernel {
 }
 
 impl Kernel for TestKernel {
-    fn objection(&mut self, _now: Instant, stream: &StreamPlan) -> Option<MediaError> {
+    fn objection(&mut self, _now: Instant, _call: CallId, stream: &StreamPlan) -> Option<MediaError> {
         self.refuses.contains(&stream.mline).then(|| MediaError::NotOurs(([127, 0, 0, 1], 0).into()))
     }
 
