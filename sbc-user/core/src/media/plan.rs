@@ -23,7 +23,7 @@ impl MediaPlan {
             SourcePolicy::Learn { window, .. } => Some(window),
             SourcePolicy::Signalled => None,
         });
-        windows.fold(false, |before, window| std::mem::replace(&mut window.open, false) || before)
+        windows.filter_map(|window| std::mem::replace(&mut window.open, false).then_some(())).count() > 0
     }
 }
 
