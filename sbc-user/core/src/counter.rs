@@ -98,6 +98,10 @@ counters! {
     CallConnectionLost = "call_connection_lost",
     /// Calls ended because no stream of theirs carried anything for too long.
     CallMediaTimeout = "call_media_timeout",
+    /// A peer was sent something, so that a way which only we can open is open.
+    MediaPrimed = "media_primed",
+    /// A side that had fallen silent may be learned anew.
+    MediaReopened = "media_reopened",
     /// A call of the daemon before, taken over with nothing but its media.
     CallAdopted = "call_adopted",
     /// A call ended because the answer could not be used.

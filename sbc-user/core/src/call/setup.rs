@@ -130,7 +130,13 @@ impl Call {
     fn run<R: Rng>(&mut self, cx: &mut Context<'_, R>, then: Then) {
         match then {
             Then::Place(content) => self.place(cx, &content),
-            Then::Progress(said) => self.relay_progress(cx, &said),
+            Then::Progress(said) => {
+                self.relay_progress(cx, &said);
+                // An announcement before the answer: nobody else may send before it has been heard.
+                if matches!(said.content.body, Body::Sdp(_)) {
+                    self.prime(cx, |_| true);
+                }
+            }
             Then::Connect(said) => self.connect(cx, &said),
             Then::ConnectLate(said) => self.connect_late(cx, &said),
             Then::AcknowledgeLate(body) => {

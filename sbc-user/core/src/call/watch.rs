@@ -10,6 +10,7 @@ use crate::call::gate::Then;
 use crate::call::pinhole::Pinholes;
 use crate::call::silence::{self, Silence};
 use crate::call::state::Phase;
+use crate::counter::Counter;
 use crate::id::OpId;
 use crate::media::command::{MediaCommand, MediaEvent, MediaResult, SideOf};
 use crate::restart::CallCheckpoint;
@@ -105,16 +106,23 @@ impl Call {
             if changed {
                 self.checkpoint(cx, held);
             }
-            let sides = self.media.to_prime(&idle);
-            if !sides.is_empty() {
-                let op = cx.next_op();
-                cx.effects.push(Effect::Media(op, MediaCommand::Prime { call: self.id, sides }));
-            }
-            self.media.look(now, counters);
+            self.prime(cx, |mline| idle.contains(&mline));
+            let reopened = self.media.look(now, counters);
+            cx.effects.extend(std::iter::repeat_n(Counter::MediaReopened, reopened).map(Effect::Count));
             self.follow_latches(cx);
         }
         self.look_later(cx);
         true
+    }
+
+    /// Has something sent to the peers of these streams that only our own flows reach.
+    pub(super) fn prime<R: Rng>(&self, cx: &mut Context<'_, R>, idle: impl Fn(u8) -> bool) {
+        let sides = self.media.to_prime(idle);
+        if !sides.is_empty() {
+            let op = cx.next_op();
+            cx.effects.push(Effect::Count(Counter::MediaPrimed));
+            cx.effects.push(Effect::Media(op, MediaCommand::Prime { call: self.id, sides }));
+        }
     }
 
     /// The dataplane noticed something about the call's media.

@@ -72,18 +72,19 @@ impl Latch {
         self.look(now, self.packets, sends, times);
     }
 
-    /// What the side has sent so far, of any kind, as a look at the counters shows it.
-    pub fn look(&mut self, now: Instant, packets: u64, sends: bool, times: Learning) {
-        let Some(heard) = self.heard else { return };
+    /// What the side has sent so far, of any kind, as a look at the counters shows it. Whether silence has opened it.
+    pub fn look(&mut self, now: Instant, packets: u64, sends: bool, times: Learning) -> bool {
+        let Some(heard) = self.heard else { return false };
         if packets != self.packets {
             (self.packets, self.heard) = (packets, Some(now));
             if self.window == Window::Silent {
                 self.window = Window::Until(now + times.window);
             }
-            return;
+            return false;
         }
         let silent = times.relatch.is_some_and(|limit| now.saturating_duration_since(heard) >= limit);
-        if silent && sends && matches!(self.window, Window::Until(_) | Window::Closed) {
+        let reopen = silent && sends && matches!(self.window, Window::Until(_) | Window::Closed);
+        if reopen {
             let at_present = self.peer(self.said);
             let learned = at_present.map(|peer| PeerMedia {
                 rtp: self.rtp.unwrap_or(peer.rtp),
@@ -92,6 +93,7 @@ impl Latch {
             self.open(Window::Silent);
             self.known = learned;
         }
+        reopen
     }
 
     /// Somebody claimed one of its ports.

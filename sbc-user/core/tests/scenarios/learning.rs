@@ -204,6 +204,7 @@ fn silence_opens_it_again_and_what_was_learned_stays_the_place_until_it_is_heard
     pair.run(RELATCH + LOOK);
     window_is(&pair, 2, true);
     assert_eq!(rtp(&pair), "198.51.100.10:62000".parse().unwrap());
+    assert_eq!(pair.counter("media_reopened"), 2);
     // Signalling names another place: what was learned is void.
     pair.b.on_update = OnUpdate::Answer(answer());
     pair.a.reinvite(Some(&sdp("198.51.100.10", 40002, "8", "")));

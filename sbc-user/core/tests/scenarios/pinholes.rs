@@ -67,6 +67,8 @@ fn a_call_that_flows_needs_nothing() {
         pair.a.invite("bob", Some(&offer()));
         pair.run_ms(100);
         pair.b.respond(183, Some(&answer()));
+        pair.run_ms(100);
+        pair.primed.clear();
         flow(&mut pair, from_caller, Duration::from_secs(5));
         pair.b.respond(200, Some(&answer()));
         pair.b.invite_done();
@@ -74,6 +76,24 @@ fn a_call_that_flows_needs_nothing() {
         assert!(pair.primed.is_empty(), "{:?}", pair.primed);
         end(pair);
     }
+}
+
+#[test]
+fn an_announcement_before_the_answer_can_come_in() {
+    let mut pair = pair(false, true);
+    pair.a.invite("bob", Some(&offer()));
+    pair.run_ms(100);
+    pair.b.respond(180, None);
+    pair.run_ms(100);
+    assert!(pair.primed.is_empty(), "nobody knows where to");
+    pair.b.respond(183, Some(&answer()));
+    pair.run_ms(100);
+    let sides: Vec<_> = pair.primed.iter().map(|(_, sides)| sides.as_slice()).collect();
+    assert_eq!(sides, [[CALLEE]]);
+    assert_eq!(pair.counter("media_primed"), 1);
+    pair.a.cancel();
+    pair.run_ms(100);
+    pair.assert_nothing_left(1);
 }
 
 #[test]

@@ -32,8 +32,9 @@ impl CallMedia {
         }
     }
 
-    /// They hear what the sides have sent so far.
-    pub fn look(&mut self, now: Instant, counters: &[StreamCounters]) {
+    /// They hear what the sides have sent so far. How many sides may be learned anew.
+    pub fn look(&mut self, now: Instant, counters: &[StreamCounters]) -> usize {
+        let mut reopened = 0;
         for (mline, side) in self.ends() {
             let Some(stream) = counters.iter().find(|it| usize::from(it.mline) == mline) else { continue };
             let packets = match side {
@@ -41,10 +42,15 @@ impl CallMedia {
                 Side::Callee => stream.from_callee.packets(),
             };
             let (sends, times) = (self.sends(side, mline), self.side(side).rules.learning);
-            if let Some(Some(line)) = self.lines.get_mut(mline) {
-                line.of_mut(side).latch.look(now, packets, sends, times);
+            let learned = self.is_learned(side, mline);
+            if let Some(Some(line)) = self.lines.get_mut(mline)
+                && line.of_mut(side).latch.look(now, packets, sends, times)
+                && learned
+            {
+                reopened += 1;
             }
         }
+        reopened
     }
 
     /// Somebody claimed a port of a side. What came from nobody who may is of an opening that is over.
@@ -89,9 +95,9 @@ impl CallMedia {
         sides.filter_map(|side| self.side(side).rules.prime).min()
     }
 
-    /// Whom to send something, so that packets can come in, of the streams that carry nothing.
+    /// Whom to send something, so that packets can come in, of these streams: those that carry nothing.
     #[must_use]
-    pub fn to_prime(&self, idle: &[u8]) -> Vec<SideOf> {
+    pub fn to_prime(&self, idle: impl Fn(u8) -> bool) -> Vec<SideOf> {
         let known = self.ends().into_iter().filter(|(mline, side)| {
             let peer = self.described(*side, *mline).and_then(|relayed| relayed.peer);
             self.side(*side).rules.prime.is_some() && peer.is_some()
@@ -99,7 +105,7 @@ impl CallMedia {
         let sides = known.filter_map(|(mline, side)| {
             Some(SideOf { mline: u8::try_from(mline).ok()?, caller_side: side == Side::Caller })
         });
-        sides.filter(|side| idle.contains(&side.mline)).collect()
+        sides.filter(|side| idle(side.mline)).collect()
     }
 
     fn is_learned(&self, side: Side, mline: usize) -> bool {
