@@ -112,6 +112,8 @@ counters! {
     DropNotSent = 75, "drop_not_sent";
     /// Dropped: more packets in a second than the flow may have.
     DropOverRate = 76, "drop_over_rate";
+    /// Dropped: calls lead to one another through too many ports of ours.
+    DropCircle = 77, "drop_circle";
 
     /// Dropped: to a SIP address of ours, from the operator's block list.
     DropBlocked = 96, "drop_blocked";

@@ -7,6 +7,7 @@ pub mod conformance;
 mod counters;
 pub mod fake;
 pub mod planes;
+mod prime;
 pub mod relay;
 mod send_once;
 pub mod xdp;

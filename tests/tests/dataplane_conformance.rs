@@ -76,6 +76,25 @@ fn the_relay_carries_ipv6() {
     });
 }
 
+/// The caller over IPv4, the callee over IPv6.
+#[test]
+fn the_relay_carries_between_families() {
+    let addresses = Addresses {
+        callee_local: Ipv6Addr::LOCALHOST.into(),
+        callee: Ipv6Addr::LOCALHOST.into(),
+        ..loopback_v4()
+    };
+    let (_, case) = CASES.iter().find(|(name, _)| *name == "packets flow both ways").unwrap();
+    apart(|| {
+        if UdpSocket::bind((addresses.callee, 0)).is_err() {
+            return skip("the_relay_carries_between_families", "this host has no IPv6 loopback address");
+        }
+        for relay in [Relay::start().unwrap(), Relay::start_with_bound_ports().unwrap()] {
+            case(&mut RelayWire::new(relay, addresses));
+        }
+    });
+}
+
 /// One test at a time: a program that another test starts holds, from the fork until it runs, every socket of this
 /// process, and a port that was given back is still in use.
 fn alone() -> MutexGuard<'static, ()> {
@@ -175,6 +194,11 @@ impl Wire for FakeWire {
         Some(Datagram { from, to, payload: payload.to_vec() })
     }
 
+    fn sent(&mut self, _count: usize) -> Vec<Datagram> {
+        let sent = self.0.take_sent().into_iter();
+        sent.map(|(from, to, payload)| Datagram { from, to, payload }).collect()
+    }
+
     fn outcome(&self, counter: Counter) -> u64 {
         self.0.outcome(counter)
     }
@@ -219,6 +243,10 @@ impl Wire for RelayWire {
             return None;
         }
         self.peers.deliver(from, to, payload, || dropped(|counter| self.relay.outcome(counter)))
+    }
+
+    fn sent(&mut self, count: usize) -> Vec<Datagram> {
+        self.peers.sent(count)
     }
 
     fn outcome(&self, counter: Counter) -> u64 {
@@ -335,6 +363,10 @@ impl<D: OverVeth> Wire for VethWire<'_, D> {
         })
     }
 
+    fn sent(&mut self, count: usize) -> Vec<Datagram> {
+        self.peers.sent(count)
+    }
+
     fn outcome(&self, counter: Counter) -> u64 {
         self.plane.as_ref().unwrap().outcomes()[counter.name()] - self.before[counter.name()]
     }
@@ -413,6 +445,18 @@ impl<'a> Peers<'a> {
                 "a datagram from {from} to {to} was neither forwarded nor dropped"
             );
             std::thread::yield_now();
+        }
+    }
+
+    /// What arrived of itself: as many as are expected, and what more there is.
+    fn sent(&self, expected: usize) -> Vec<Datagram> {
+        let (mut arrived, deadline) = (Vec::new(), Instant::now() + PATIENCE);
+        loop {
+            match self.received() {
+                Some(datagram) => arrived.push(datagram),
+                None if arrived.len() >= expected || Instant::now() >= deadline => return arrived,
+                None => std::thread::yield_now(),
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod bench;
 mod cases;
+mod priming;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -26,6 +27,10 @@ pub trait Wire {
 
     /// Sends a datagram to a port of ours. What leaves for it, if anything does.
     fn deliver(&mut self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Option<Datagram>;
+
+    /// Datagrams that left of themselves, since they were last asked for: as many as are said, or those that there are
+    /// when no more come.
+    fn sent(&mut self, count: usize) -> Vec<Datagram>;
 
     /// How often a datagram had this outcome since the wire was made.
     fn outcome(&self, counter: Counter) -> u64;
@@ -83,6 +88,10 @@ pub const CASES: &[Case] = &[
     ("a failed update leaves the old plan", cases::a_failed_update_leaves_the_old_plan),
     ("a plan that leads to itself is refused", cases::a_plan_that_leads_to_itself_is_refused),
     ("the snapshot names the calls", cases::the_snapshot_names_the_calls),
+    ("priming reaches a signalled peer", priming::it_reaches_a_signalled_peer),
+    ("priming reaches whoever claimed a side", priming::it_reaches_whoever_claimed_a_side),
+    ("priming a shared port uses that port", priming::of_a_shared_port_it_uses_that_port),
+    ("priming without a peer sends nothing", priming::without_a_peer_it_sends_nothing),
 ];
 
 /// Every port of the caller's and the callee's address to which a case may expect something to be sent, but for those

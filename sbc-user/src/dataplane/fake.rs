@@ -14,17 +14,21 @@ use sbc_core::media::command::{MediaCommand, MediaDone, MediaError, MediaResult,
 use sbc_core::media::plan::{MediaPlan, Placement};
 
 use super::relay::Table;
-use super::{Dataplane, DataplaneEvent};
+use super::{Dataplane, DataplaneEvent, prime};
 
 /// See the module.
 #[derive(Debug)]
 pub struct Fake {
     placement: Placement,
     table: Table,
+    epoch: Option<Instant>,
+    /// Since the first time that it was told.
+    now_ns: u64,
     done: VecDeque<DataplaneEvent>,
     fail_next: Option<MediaError>,
     ops: BTreeSet<OpId>,
     guarded: Vec<GuardCommand>,
+    sent: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
 }
 
 impl Fake {
@@ -34,10 +38,13 @@ impl Fake {
         Self {
             placement,
             table: Table::new(placement),
+            epoch: None,
+            now_ns: 0,
             done: VecDeque::new(),
             fail_next: None,
             ops: BTreeSet::new(),
             guarded: Vec::new(),
+            sent: Vec::new(),
         }
     }
 
@@ -53,8 +60,13 @@ impl Fake {
         to: SocketAddr,
         payload: &[u8],
     ) -> Option<(SocketAddr, SocketAddr)> {
-        let forward = self.table.forward(to, from, payload).ok()?;
-        Some((forward.via, forward.to))
+        let way = self.table.forward(to, from, payload, self.now_ns).ok()?.way;
+        Some((way.via, way.to))
+    }
+
+    /// What it sent of itself since the last time: from where, to whom, what.
+    pub fn take_sent(&mut self) -> Vec<(SocketAddr, SocketAddr, Vec<u8>)> {
+        std::mem::take(&mut self.sent)
     }
 
     /// What the guard was told, in order.
@@ -72,6 +84,11 @@ impl Fake {
     #[must_use]
     pub fn outcome(&self, counter: Counter) -> u64 {
         self.table.outcome(counter)
+    }
+
+    fn hear_time(&mut self, now: Instant) {
+        let epoch = *self.epoch.get_or_insert(now);
+        self.now_ns = u64::try_from(now.saturating_duration_since(epoch).as_nanos()).unwrap_or(u64::MAX);
     }
 
     fn carry_out(&mut self, command: MediaCommand) -> MediaResult {
@@ -93,7 +110,15 @@ impl Fake {
             MediaCommand::Observe(call) => {
                 Ok(MediaDone { placements: Vec::new(), counters: self.table.counters(call) })
             }
-            MediaCommand::Prime { .. } => Ok(MediaDone::default()),
+            MediaCommand::Prime { call, sides } => {
+                for ways in self.table.ways(call, &sides) {
+                    prime::send(ways, |way, packet| {
+                        self.sent.push((way.via, way.to, packet.to_vec()));
+                        Ok(())
+                    });
+                }
+                Ok(MediaDone::default())
+            }
         }
     }
 }
@@ -122,7 +147,8 @@ impl Dataplane for Fake {
     /// # Panics
     /// If an operation is used twice, or a plan is one that no dataplane could carry: m-lines out of order or twice, an
     /// odd RTP port, a DSCP of more than six bits, an unspecified address of ours or of a peer.
-    fn apply(&mut self, _now: Instant, op: OpId, command: MediaCommand) {
+    fn apply(&mut self, now: Instant, op: OpId, command: MediaCommand) {
+        self.hear_time(now);
         assert!(self.ops.insert(op), "{op} is used twice");
         let result = self.carry_out(command);
         self.done.push_back(DataplaneEvent::Done { op, result });
@@ -140,7 +166,9 @@ impl Dataplane for Fake {
         None
     }
 
-    fn handle_timeout(&mut self, _now: Instant) {}
+    fn handle_timeout(&mut self, now: Instant) {
+        self.hear_time(now);
+    }
 
     fn counters(&self, call: CallId) -> Vec<StreamCounters> {
         self.table.counters(call)

@@ -5,9 +5,9 @@
 
 mod bound;
 mod inbox;
-mod loss;
 mod outbox;
 mod packet;
+mod side;
 mod steered;
 mod table;
 mod worker;
@@ -25,10 +25,10 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use sbc_common::counter::Counter;
 use sbc_common::flow::MediaKind;
 use sbc_core::id::{CallId, OpId};
-use sbc_core::media::command::{MediaCommand, MediaDone, MediaError, MediaResult, StreamCounters};
+use sbc_core::media::command::{MediaCommand, MediaDone, MediaError, MediaResult, SideOf, StreamCounters};
 use sbc_core::media::plan::{MediaPlan, Placement};
 
-use super::{Dataplane, DataplaneEvent};
+use super::{Dataplane, DataplaneEvent, prime, send_once};
 use bound::BoundPorts;
 use steered::SteeredPorts;
 pub(super) use table::Table;
@@ -49,6 +49,8 @@ struct Shared {
     /// In hand of whoever waits for the state: so nobody takes it twice while another waits. Without it a forwarding
     /// thread, which gives the state back only to take it again, would keep it for as long as a flood lasts.
     turn: Mutex<()>,
+    /// Beginning of the times that the table is told.
+    epoch: Instant,
     /// Wakes the forwarding threads, which then end. Never read.
     stop: EventFd,
     /// Readable when there is something to poll.
@@ -98,7 +100,17 @@ impl Shared {
         let eventfd =
             || EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).context("eventfd");
         let state = Mutex::new(State { table: Table::new(Placement::Relay), ports });
-        Ok(Arc::new(Self { state, turn: Mutex::new(()), stop: eventfd()?, news: eventfd()? }))
+        Ok(Arc::new(Self {
+            state,
+            turn: Mutex::new(()),
+            epoch: Instant::now(),
+            stop: eventfd()?,
+            news: eventfd()?,
+        }))
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -178,8 +190,8 @@ impl Relay {
         let change = table.admit(&plan)?;
         ports.open(&change.opened)?;
         ports.close(&change.closed);
-        for side in plan.streams.iter().flat_map(|stream| [&stream.caller, &stream.callee]) {
-            ports.mark(&[MediaKind::Rtp, MediaKind::Rtcp].map(|kind| table::local(side, kind)), side.dscp);
+        for plan in plan.streams.iter().flat_map(|stream| [&stream.caller, &stream.callee]) {
+            ports.mark(&[MediaKind::Rtp, MediaKind::Rtcp].map(|kind| side::local(plan, kind)), plan.dscp);
         }
         let placements = vec![Placement::Relay; plan.streams.len()];
         table.install(plan);
@@ -191,6 +203,23 @@ impl Relay {
         let (counters, ports) = state.table.remove(call);
         state.ports.close(&ports);
         MediaDone { placements: Vec::new(), counters }
+    }
+
+    fn prime(&self, call: CallId, sides: &[SideOf]) {
+        let state = self.shared.state();
+        let ways = state.table.ways(call, sides);
+        match &state.ports {
+            Ports::Bound(ports) => ways.into_iter().for_each(|ways| {
+                prime::send(ways, |way, packet| match ports.at(way.via) {
+                    Some(socket) => socket.send_to(packet, way.to).map(drop),
+                    None => Err(io::ErrorKind::NotConnected.into()),
+                });
+            }),
+            Ports::Steered(_) => {
+                drop(state);
+                ways.into_iter().for_each(|ways| prime::send(ways, send_once::send));
+            }
+        }
     }
 
     /// Addresses and ports of ours whose datagrams arrive here, in order.
@@ -222,7 +251,10 @@ impl Dataplane for Relay {
             MediaCommand::Observe(call) => {
                 Ok(MediaDone { placements: Vec::new(), counters: self.counters(call) })
             }
-            MediaCommand::Prime { .. } => Ok(MediaDone::default()),
+            MediaCommand::Prime { call, sides } => {
+                self.prime(call, &sides);
+                Ok(MediaDone::default())
+            }
         };
         self.done.push_back(DataplaneEvent::Done { op, result });
     }

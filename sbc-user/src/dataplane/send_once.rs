@@ -6,6 +6,17 @@ use std::net::{SocketAddr, UdpSocket};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+/// From where to where a datagram of ours goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    /// The port of ours that it leaves from.
+    pub(super) via: SocketAddr,
+    /// Where to.
+    pub(super) to: SocketAddr,
+    /// Marked how.
+    pub(super) dscp: u8,
+}
+
 /// A datagram socket for this address, not bound, that waits for nothing.
 pub(super) fn socket_for(address: SocketAddr) -> io::Result<Socket> {
     let kind = Type::DGRAM.nonblocking().cloexec();
@@ -33,7 +44,7 @@ pub(super) fn mark(socket: &UdpSocket, at: SocketAddr, dscp: u8) {
 ///
 /// # Errors
 /// The system's.
-pub(super) fn send(via: SocketAddr, to: SocketAddr, dscp: u8, payload: &[u8]) -> io::Result<()> {
+pub(super) fn send(Way { via, to, dscp }: Way, payload: &[u8]) -> io::Result<()> {
     let socket = socket_for(via)?;
     // Two threads may do it at once.
     socket.set_reuse_address(true)?;

@@ -20,6 +20,7 @@ mod netlink;
 mod object;
 mod pins;
 mod plans;
+mod prime;
 mod selftest;
 mod start;
 mod stats;
@@ -144,7 +145,10 @@ impl Xdp {
                 let counters = self.counters(call);
                 self.answer(op, Ok(MediaDone { placements: Vec::new(), counters }));
             }
-            MediaCommand::Prime { .. } => self.answer(op, Ok(MediaDone::default())),
+            MediaCommand::Prime { call, sides } => {
+                self.prime(call, &sides);
+                self.answer(op, Ok(MediaDone::default()));
+            }
         }
     }
 

@@ -73,7 +73,8 @@ impl<'a> Bench<'a> {
         while let Some(event) = self.wire.dataplane().poll_event() {
             match event {
                 DataplaneEvent::Done { op, result } => answers.push((op, result)),
-                DataplaneEvent::Media(event) => self.heard.push(event),
+                DataplaneEvent::Media(event @ MediaEvent::Latched { .. }) => self.heard.push(event),
+                DataplaneEvent::Media(MediaEvent::Report { .. }) => {}
                 DataplaneEvent::Guard(event) => panic!("nobody floods: {event:?}"),
             }
         }

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use sbc_core::guard::{Denial, GuardCommand, Source};
 use sbc_core::id::{CallId, OpId};
-use sbc_core::media::command::{MediaCommand, MediaDone, MediaError, MediaResult, StreamCounters};
+use sbc_core::media::command::{MediaCommand, MediaDone, MediaError, MediaResult, SideOf, StreamCounters};
 use sbc_core::media::plan::{MediaPlan, Placement, StreamPlan};
 
 use super::held::HeldPorts;
@@ -101,6 +101,8 @@ enum Step {
     Undo(MediaError),
     /// Both forget the call.
     Remove { answers_due: usize },
+    /// Each opens the way to the sides that it has.
+    Prime { answers_due: usize },
 }
 
 impl<K: Kernel, R: Dataplane> Choice<K, R> {
@@ -212,7 +214,7 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
                 let counters = self.counters(call);
                 self.answer(now, call, op, Ok(MediaDone { placements: Vec::new(), counters }));
             }
-            MediaCommand::Prime { call, .. } => self.answer(now, call, op, Ok(MediaDone::default())),
+            MediaCommand::Prime { call, sides } => self.prime(now, op, call, sides),
         }
     }
 
@@ -269,6 +271,14 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
                 }
                 self.fail(now, id, error);
             }
+            (Step::Prime { answers_due }, _) => {
+                *answers_due -= 1;
+                if *answers_due == 0 {
+                    let op = task.op;
+                    call.task = None;
+                    self.answer(now, id, op, Ok(MediaDone::default()));
+                }
+            }
             (Step::Remove { answers_due }, result) => {
                 *answers_due -= 1;
                 let done = *answers_due == 0;
@@ -322,6 +332,19 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
         self.answer(now, id, task.op, Err(error));
     }
 
+    fn prime(&mut self, now: Instant, op: OpId, id: CallId, sides: Vec<SideOf>) {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| call.plan.is_some()) else {
+            return self.answer(now, id, op, Ok(MediaDone::default()));
+        };
+        let carriers: &[Placement] =
+            if self.kernel.is_some() { &[Placement::Kernel, Placement::Relay] } else { &[Placement::Relay] };
+        let step = Step::Prime { answers_due: carriers.len() };
+        call.task = Some(Task { op, step, wanted: Vec::new(), leaving: Vec::new() });
+        for carrier in carriers {
+            self.give(now, id, *carrier, MediaCommand::Prime { call: id, sides: sides.clone() });
+        }
+    }
+
     fn remove(&mut self, now: Instant, id: CallId, op: OpId) {
         if self.calls.get(&id).is_none_or(|call| call.plan.is_none()) {
             return self.answer(now, id, op, Ok(MediaDone::default()));
@@ -360,14 +383,19 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
 
     /// Tells a carrier to have these streams of the call and no others.
     fn command(&mut self, now: Instant, call: CallId, carrier: Placement, streams: Vec<StreamPlan>) {
-        let op = OpId(self.next_step);
-        self.next_step += 1;
-        self.steps.insert(op, call);
         let command = if streams.is_empty() {
             MediaCommand::Remove(call)
         } else {
             MediaCommand::Install(MediaPlan { call, streams })
         };
+        self.give(now, call, carrier, command);
+    }
+
+    /// Gives a carrier a command, whose answer is awaited.
+    fn give(&mut self, now: Instant, call: CallId, carrier: Placement, command: MediaCommand) {
+        let op = OpId(self.next_step);
+        self.next_step += 1;
+        self.steps.insert(op, call);
         match (carrier, &mut self.kernel) {
             (Placement::Kernel, Some(kernel)) => kernel.apply(now, op, command),
             (Placement::Kernel, None) | (Placement::Relay, _) => self.relay.apply(now, op, command),

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
-use sbc_common::counter::Counter;
 use sbc_core::media::command::MediaError;
 
 use super::worker::{FIRST_TOKEN, Heard, wait};
@@ -121,17 +120,17 @@ fn serve(shared: &Shared, token: u64, buffer: &mut [u8]) -> Heard {
     let Some((at, socket)) = ports.by_token.get(&token).and_then(|at| Some((*at, ports.at(*at)?))) else {
         return Heard::Nothing;
     };
-    let claims = table.outcome(Counter::Claimed);
+    let now_ns = shared.now_ns();
     for _ in 0..MAX_BURST {
         // Any error ends the burst; one that lasts is reported again by the next wait.
         let Ok((length, from)) = socket.recv_from(buffer) else { break };
         let datagram = &buffer[..length];
         let from = SocketAddr::new(from.ip(), from.port()); // without flow label and scope
-        let Ok(forward) = table.forward(at, from, datagram) else { continue };
-        let sent = ports.at(forward.via).is_some_and(|via| via.send_to(datagram, forward.to).is_ok());
+        let Ok(forward) = table.forward(at, from, datagram, now_ns) else { continue };
+        let sent = ports.at(forward.way.via).is_some_and(|via| via.send_to(datagram, forward.way.to).is_ok());
         if !sent {
             table.not_sent(&forward, datagram);
         }
     }
-    if table.outcome(Counter::Claimed) == claims { Heard::Nothing } else { Heard::Something }
+    Heard::of(table)
 }

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::inbox::{BATCH, Inbox};
 use super::packet::Headers;
 use super::table::Forward;
-use crate::dataplane::send_once;
+use crate::dataplane::send_once::{self, Way};
 
 /// What every way of IPv6 carries (RFC 8200 section 5). A larger packet needs somebody who knows the path's MTU.
 const IPV6_MINIMUM_MTU: usize = 1280;
@@ -57,7 +57,7 @@ impl RawSockets {
 
     /// Sends datagrams of the inbox's batch, each family's in their order; `failed` hears of those that could not be.
     pub(super) fn send(&self, leaving: &[Leaving], inbox: &Inbox, mut failed: impl FnMut(&Forward, &[u8])) {
-        let of = |v4: bool| leaving.iter().filter(move |leaving| leaving.forward.via.is_ipv4() == v4);
+        let of = |v4: bool| leaving.iter().filter(move |leaving| leaving.forward.way.via.is_ipv4() == v4);
         self.send_family(Some(&self.v4), of(true), inbox, &mut failed);
         self.send_family(self.v6.as_ref(), of(false), inbox, &mut failed);
     }
@@ -72,12 +72,12 @@ impl RawSockets {
         let mut batch = Batch::default();
         for Leaving { forward, position } in leaving {
             let Some(payload) = inbox.get(*position).map(|arrived| arrived.payload) else { continue };
-            let Forward { via, to, dscp, .. } = *forward;
+            let Way { via, to, dscp } = forward.way;
             match (socket, Headers::new(via, to, dscp, payload)) {
                 (Some(_), Some(headers)) if fits_every_way(&headers, payload) => {
                     batch.packets.push(Packet { forward, headers, payload });
                 }
-                _ if send_once::send(via, to, dscp, payload).is_ok() => {}
+                _ if send_once::send(forward.way, payload).is_ok() => {}
                 _ => failed(forward, payload),
             }
         }
@@ -115,8 +115,7 @@ impl Batch<'_> {
                         // It is about the first of them.
                         let Packet { forward, payload, .. } = &rest[0];
                         let too_large = error.raw_os_error() == Some(libc::EMSGSIZE);
-                        let Forward { via, to, dscp, .. } = **forward;
-                        if !(too_large && send_once::send(via, to, dscp, payload).is_ok()) {
+                        if !(too_large && send_once::send(forward.way, payload).is_ok()) {
                             failed(forward, payload);
                         }
                         sent += 1;
@@ -139,14 +138,14 @@ fn send_many(socket: &Socket, packets: &[Packet<'_>]) -> io::Result<usize> {
     for ((message, packet), ((vectors, name), control)) in messages.iter_mut().zip(packets).zip(room) {
         *vectors = [packet.headers.as_bytes(), packet.payload]
             .map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
-        *name = Name::of(packet.forward.to);
+        *name = Name::of(packet.forward.way.to);
         let header = &mut message.msg_hdr;
         (header.msg_name, header.msg_namelen) = name.raw();
         header.msg_iov = vectors.as_mut_ptr();
         header.msg_iovlen = 2;
         header.msg_control = ptr::from_mut(control).cast();
         header.msg_controllen = mem::size_of_val(control) as _;
-        header.msg_controllen = write_source(header, packet.forward.via) as _;
+        header.msg_controllen = write_source(header, packet.forward.way.via) as _;
     }
     let (count, flags) = (count as libc::c_uint, libc::MSG_DONTWAIT as _);
     // SAFETY: every message points to bytes of the length that it says, which live until this returns; the kernel writes

@@ -14,7 +14,6 @@ use std::thread::{self, JoinHandle};
 use anyhow::{Context as _, anyhow};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::socket::{setsockopt, sockopt};
-use sbc_common::counter::Counter;
 use sbc_common::limits::RELAY_THREADS;
 use sbc_core::media::command::MediaError;
 
@@ -145,17 +144,16 @@ impl Thread {
         };
         // An error that lasts is reported again by the next wait.
         let Ok(count) = inbox.receive(socket) else { return Heard::Nothing };
+        let now_ns = shared.now_ns();
         leaving.clear();
         let mut state = shared.state();
-        let claims = state.table.outcome(Counter::Claimed);
         for position in 0..count {
             let Some(arrived) = inbox.get(position) else { continue };
-            if let Ok(forward) = state.table.forward(arrived.at, arrived.from, arrived.payload) {
+            if let Ok(forward) = state.table.forward(arrived.at, arrived.from, arrived.payload, now_ns) {
                 leaving.push(Leaving { forward, position });
             }
         }
-        let heard =
-            if state.table.outcome(Counter::Claimed) == claims { Heard::Nothing } else { Heard::Something };
+        let heard = Heard::of(&state.table);
         drop(state);
         self.raw.send(leaving, inbox, |leaving, payload| shared.state().table.not_sent(leaving, payload));
         heard

@@ -1,22 +1,30 @@
 //! The forwarding rules without sockets: which datagram may pass, and from which port of ours to whom it goes.
 //!
 //! The same rules as the kernel's, in the same order, with the same numbered reasons ([`Counter`]): is it what the
-//! port is for, does it come from where it may, is there somewhere to send it.
+//! port is for, does it come from where it may, are there too many, is there somewhere to send it. Where it goes to
+//! another port of ours it does not leave, but arrives there.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use sbc_common::counter::{COUNTERS, Counter};
 use sbc_common::flow::MediaKind;
-use sbc_common::rtp::{self, MediaError as NotMedia};
 use sbc_core::id::CallId;
-use sbc_core::media::command::{DirectionCounters, MediaError, MediaEvent, StreamCounters};
-use sbc_core::media::plan::{MediaPlan, Placement, SourcePolicy, StreamPlan, StreamSide};
+use sbc_core::media::command::{MediaError, MediaEvent, SideOf, StreamCounters};
+use sbc_core::media::plan::{MediaPlan, Placement, StreamPlan};
 
-use super::loss::Loss;
+use super::side::{Accepted, Side, local};
+use crate::dataplane::send_once::Way;
 
 /// Claims that wait to be told. More are counted as lost: the engine works without them.
 const MAX_EVENTS: usize = 4096;
+/// Copies of RTCP packets that wait to be told, apart from the claims: a flood of reports costs only reports.
+const MAX_REPORTS: usize = 1024;
+/// What is copied of an RTCP packet: sender and receiver reports with their blocks, not what describes the sender.
+const MAX_REPORT_BYTES: usize = 256;
+/// Ports of ours that a datagram visits after the first: calls that lead to one another in a circle would keep it.
+const MAX_HOPS: usize = 4;
 
 /// Every plan in force, and the ports that belong to it.
 #[derive(Debug)]
@@ -26,6 +34,7 @@ pub(in crate::dataplane) struct Table {
     ports: HashMap<SocketAddr, Port>,
     outcomes: [u64; COUNTERS as usize],
     events: VecDeque<MediaEvent>,
+    reports: VecDeque<MediaEvent>,
 }
 
 /// Ports that a plan takes into use and those that it no longer uses.
@@ -38,13 +47,10 @@ pub(in crate::dataplane) struct PortChange {
 /// A datagram that may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::dataplane) struct Forward {
-    /// The port of ours that it leaves from.
-    pub(in crate::dataplane) via: SocketAddr,
-    /// Where to.
-    pub(in crate::dataplane) to: SocketAddr,
-    /// Marked how.
-    pub(in crate::dataplane) dscp: u8,
+    /// The way that it leaves by.
+    pub(in crate::dataplane) way: Way,
     port: Port,
+    kind: MediaKind,
 }
 
 /// Whose a port of ours is.
@@ -70,18 +76,6 @@ struct Stream {
     callee: Side,
 }
 
-/// One side, and what arrived on its ports.
-#[derive(Debug)]
-struct Side {
-    plan: StreamSide,
-    learned_rtp: Option<SocketAddr>,
-    learned_rtcp: Option<SocketAddr>,
-    rtp: u64,
-    rtp_bytes: u64,
-    rtcp: u64,
-    loss: Loss,
-}
-
 impl Table {
     /// Without plans. `placement` says whose counters these are.
     pub(in crate::dataplane) fn new(placement: Placement) -> Self {
@@ -91,6 +85,7 @@ impl Table {
             ports: HashMap::new(),
             outcomes: [0; COUNTERS as usize],
             events: VecDeque::new(),
+            reports: VecDeque::new(),
         }
     }
 
@@ -140,32 +135,46 @@ impl Table {
         (counters, ports)
     }
 
-    /// Decides on a datagram that arrived on a port of ours, and counts it as forwarded or dropped.
+    /// Decides on a datagram that arrived on a port of ours, and counts it as forwarded or dropped. Times are those of one
+    /// monotonic clock.
     pub(in crate::dataplane) fn forward(
         &mut self,
         at: SocketAddr,
         from: SocketAddr,
         datagram: &[u8],
+        now_ns: u64,
     ) -> Result<Forward, Counter> {
-        self.decide(at, from, datagram).inspect_err(|reason| self.count(*reason))
+        let (mut at, mut from) = (at, from);
+        for _ in 0..=MAX_HOPS {
+            let forward =
+                self.decide(at, from, datagram, now_ns).inspect_err(|reason| self.count(*reason))?;
+            if !self.ports.contains_key(&forward.way.to) {
+                return Ok(forward);
+            }
+            (at, from) = (forward.way.to, forward.way.via);
+        }
+        self.count(Counter::DropCircle);
+        Err(Counter::DropCircle)
     }
 
     /// What was to be forwarded could not be sent.
     pub(in crate::dataplane) fn not_sent(&mut self, forward: &Forward, datagram: &[u8]) {
         self.count(Counter::DropNotSent);
-        let Port { call, stream, side, kind } = forward.port;
-        let Some(stream) = self.calls.get_mut(&call).and_then(|streams| streams.get_mut(stream)) else {
-            return;
-        };
-        let (arrival, _) = stream.sides(side);
-        // The call may have got another plan meanwhile, whose streams count from zero.
-        match kind {
-            MediaKind::Rtp => {
-                arrival.rtp = arrival.rtp.saturating_sub(1);
-                arrival.rtp_bytes = arrival.rtp_bytes.saturating_sub(datagram.len() as u64);
-            }
-            MediaKind::Rtcp => arrival.rtcp = arrival.rtcp.saturating_sub(1),
+        let Port { call, stream, side, .. } = forward.port;
+        if let Some(stream) = self.calls.get_mut(&call).and_then(|streams| streams.get_mut(stream)) {
+            let (arrival, _) = stream.sides(side);
+            arrival.not_sent(forward.kind, datagram.len());
         }
+    }
+
+    /// The ways of RTP and RTCP to some sides of a call; a side that has none is left out.
+    pub(in crate::dataplane) fn ways(&self, call: CallId, sides: &[SideOf]) -> Vec<[Option<Way>; 2]> {
+        let streams = self.calls.get(&call).map_or(&[][..], Vec::as_slice);
+        let sides = sides.iter().filter_map(|of| {
+            let stream = streams.iter().find(|stream| stream.mline == of.mline)?;
+            Some(if of.caller_side { &stream.caller } else { &stream.callee })
+        });
+        sides.map(|side| [MediaKind::Rtp, MediaKind::Rtcp].map(|kind| way(side, kind))).collect()
     }
 
     /// Counts an outcome.
@@ -197,34 +206,42 @@ impl Table {
         calls
     }
 
-    /// The next claim to tell.
+    /// The next thing to tell.
     pub(in crate::dataplane) fn poll_event(&mut self) -> Option<MediaEvent> {
-        self.events.pop_front()
+        self.events.pop_front().or_else(|| self.reports.pop_front())
     }
 
-    fn decide(&mut self, at: SocketAddr, from: SocketAddr, datagram: &[u8]) -> Result<Forward, Counter> {
+    /// Whether there is something to tell.
+    pub(super) fn has_news(&self) -> bool {
+        !self.events.is_empty() || !self.reports.is_empty()
+    }
+
+    fn decide(
+        &mut self,
+        at: SocketAddr,
+        from: SocketAddr,
+        datagram: &[u8],
+        now_ns: u64,
+    ) -> Result<Forward, Counter> {
         let port = *self.ports.get(&at).ok_or(Counter::DropNoFlow)?;
-        let stream = self.calls.get_mut(&port.call).and_then(|streams| streams.get_mut(port.stream));
+        let Port { call, side, .. } = port;
+        let stream = self.calls.get_mut(&call).and_then(|streams| streams.get_mut(port.stream));
         let stream = stream.ok_or(Counter::DropNoFlow)?;
-        rtp::check(port.kind, datagram).map_err(reason)?;
-        let mline = stream.mline;
-        let (arrival, departure) = stream.sides(port.side);
-        let claimed = arrival.admit(port.kind, from)?;
-        let forward = departure
-            .destination(port.kind)
-            .map(|to| Forward { via: local(&departure.plan, port.kind), to, dscp: departure.plan.dscp, port })
-            .ok_or(Counter::DropNoDestination);
-        if forward.is_ok() {
-            arrival.forwarded(port.kind, datagram);
-        }
+        let (mline, caller_side) = (stream.mline, side == SideName::Caller);
+        let (arrival, departure) = stream.sides(side);
+        let Accepted { kind, claimed } = arrival.accept(port.kind, from, datagram)?;
+        let forward = arrival.within_rate(kind, now_ns).and_then(|()| {
+            let way = way(departure, kind).ok_or(Counter::DropNoDestination)?;
+            arrival.forwarded(kind, datagram, now_ns);
+            Ok(Forward { way, port, kind })
+        });
         if claimed {
-            self.tell(MediaEvent::Latched {
-                call: port.call,
-                mline,
-                caller_side: port.side == SideName::Caller,
-                rtcp: port.kind == MediaKind::Rtcp,
-                source: from,
-            });
+            let rtcp = port.kind == MediaKind::Rtcp;
+            self.tell(MediaEvent::Latched { call, mline, caller_side, rtcp, source: from });
+        }
+        if kind == MediaKind::Rtcp && forward.is_ok() && self.reports.len() < MAX_REPORTS {
+            let packet = Bytes::copy_from_slice(&datagram[..datagram.len().min(MAX_REPORT_BYTES)]);
+            self.reports.push_back(MediaEvent::Report { call, mline, caller_side, packet });
         }
         forward
     }
@@ -273,102 +290,9 @@ impl Stream {
     }
 }
 
-impl Side {
-    fn new(plan: StreamSide, old: Option<Self>) -> Self {
-        let fresh = Self {
-            plan,
-            learned_rtp: None,
-            learned_rtcp: None,
-            rtp: 0,
-            rtp_bytes: 0,
-            rtcp: 0,
-            loss: Loss::default(),
-        };
-        match old {
-            None => fresh,
-            Some(old) if keeps_learned(&old.plan, &fresh.plan) => Self { plan: fresh.plan, ..old },
-            Some(old) => Self { plan: fresh.plan, learned_rtp: None, learned_rtcp: None, ..old },
-        }
-    }
-
-    /// Whether the source claims the port, if it may send at all.
-    fn admit(&mut self, kind: MediaKind, from: SocketAddr) -> Result<bool, Counter> {
-        let learned = match kind {
-            MediaKind::Rtp => &mut self.learned_rtp,
-            MediaKind::Rtcp => &mut self.learned_rtcp,
-        };
-        match (self.plan.source, *learned) {
-            (SourcePolicy::Learn { .. }, Some(source)) if source == from => Ok(false),
-            (policy @ SourcePolicy::Learn { .. }, None) if policy.lets_claim(from) => {
-                *learned = Some(from);
-                Ok(true)
-            }
-            (SourcePolicy::Signalled, _) if signalled(&self.plan, kind) == Some(from) => Ok(false),
-            (SourcePolicy::Learn { .. } | SourcePolicy::Signalled, _) => Err(Counter::DropWrongSource),
-        }
-    }
-
-    /// Counts a datagram that arrived here and goes on.
-    fn forwarded(&mut self, kind: MediaKind, datagram: &[u8]) {
-        match kind {
-            MediaKind::Rtp => {
-                self.rtp += 1;
-                self.rtp_bytes += datagram.len() as u64;
-                self.loss.see(datagram);
-            }
-            MediaKind::Rtcp => self.rtcp += 1,
-        }
-    }
-
-    /// Where packets to this side go: to what it learned, else where signalling said.
-    fn destination(&self, kind: MediaKind) -> Option<SocketAddr> {
-        let learned = match kind {
-            MediaKind::Rtp => self.learned_rtp,
-            MediaKind::Rtcp => self.learned_rtcp,
-        };
-        learned.or_else(|| signalled(&self.plan, kind))
-    }
-
-    fn counters(&self, placement: Placement) -> DirectionCounters {
-        let (rtp_kernel, rtp_relay) = match placement {
-            Placement::Kernel => (self.rtp, 0),
-            Placement::Relay => (0, self.rtp),
-        };
-        DirectionCounters {
-            rtp_kernel,
-            rtp_relay,
-            rtp_bytes: self.rtp_bytes,
-            rtcp: self.rtcp,
-            lost: self.loss.lost(),
-            ..DirectionCounters::default()
-        }
-    }
-}
-
-/// Whether what was learned under one plan holds under the next: on the same port, while no other opening voids it.
-fn keeps_learned(old: &StreamSide, fresh: &StreamSide) -> bool {
-    let opening = |side: &StreamSide| match side.source {
-        SourcePolicy::Learn { window, .. } => Some(window.opening),
-        SourcePolicy::Signalled => None,
-    };
-    (old.local_ip, old.local_rtp_port) == (fresh.local_ip, fresh.local_rtp_port)
-        && opening(old) == opening(fresh)
-}
-
-fn signalled(side: &StreamSide, kind: MediaKind) -> Option<SocketAddr> {
-    side.peer.map(|peer| match kind {
-        MediaKind::Rtp => peer.rtp,
-        MediaKind::Rtcp => peer.rtcp,
-    })
-}
-
-/// Our port on a side. RTP is even, so that setting the lowest bit is the next one.
-pub(super) fn local(side: &StreamSide, kind: MediaKind) -> SocketAddr {
-    let port = match kind {
-        MediaKind::Rtp => side.local_rtp_port,
-        MediaKind::Rtcp => side.local_rtp_port | 1,
-    };
-    SocketAddr::new(side.local_ip, port)
+/// The way to a side, if there is one.
+fn way(side: &Side, kind: MediaKind) -> Option<Way> {
+    side.destination(kind).map(|to| Way { via: side.via(kind), to, dscp: side.plan.dscp })
 }
 
 fn ports_of(plan: &MediaPlan) -> impl Iterator<Item = (SocketAddr, Port)> {
@@ -381,12 +305,5 @@ fn ports_of(plan: &MediaPlan) -> impl Iterator<Item = (SocketAddr, Port)> {
     })
 }
 
-fn reason(error: NotMedia) -> Counter {
-    match error {
-        NotMedia::Short => Counter::DropShortMedia,
-        NotMedia::Stun => Counter::DropStun,
-        NotMedia::Dtls => Counter::DropDtls,
-        NotMedia::NotRtp => Counter::DropNotRtp,
-        NotMedia::WrongKind => Counter::DropWrongKind,
-    }
-}
+#[cfg(test)]
+mod tests;

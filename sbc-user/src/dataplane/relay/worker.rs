@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::Shared;
+use super::{Shared, Table};
 
 /// Sockets that one wait reports.
 const MAX_READY: usize = 256;
@@ -17,6 +17,12 @@ pub(super) const FIRST_TOKEN: u64 = STOP + 1;
 pub(super) enum Heard {
     Nothing,
     Something,
+}
+
+impl Heard {
+    pub(super) fn of(table: &Table) -> Self {
+        if table.has_news() { Self::Something } else { Self::Nothing }
+    }
 }
 
 /// Has sockets of the set served while they are readable, until `shared.stop` is written.
