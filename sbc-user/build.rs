@@ -15,9 +15,12 @@ fn main() -> io::Result<()> {
     let out = env::var_os("OUT_DIR").map(PathBuf::from).ok_or(io::ErrorKind::NotFound)?;
     let object = env::var_os(OBJECT).filter(|path| !path.is_empty()).map(PathBuf::from);
     embed(object.as_deref(), &out.join("sbc.o"))?;
-    // Absent where somebody built the one object by hand: the relay then does without.
-    let steer = object.map(|object| object.with_file_name("steer.o")).filter(|path| path.exists());
-    embed(steer.as_deref(), &out.join("steer.o"))
+    for name in ["steer.o", "trace.o"] {
+        // Absent where somebody built the one object by hand: the daemon then does without.
+        let other = object.as_ref().map(|object| object.with_file_name(name)).filter(|path| path.exists());
+        embed(other.as_deref(), &out.join(name))?;
+    }
+    Ok(())
 }
 
 fn embed(object: Option<&Path>, out: &Path) -> io::Result<()> {

@@ -23,6 +23,7 @@ pub mod next_hop;
 pub mod rtp;
 pub mod steer;
 pub mod stream;
+pub mod trace;
 pub mod window;
 
 #[cfg(feature = "user")]

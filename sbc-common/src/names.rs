@@ -69,6 +69,14 @@ pub const STEERED: &str = "STEERED";
 pub const RELAY_SOCKETS: &str = "RELAY_SOCKETS";
 /// The program that finds the relay's socket for a datagram.
 pub const STEER: &str = "steer";
+/// The program that takes its place while a trace runs, in an object of its own.
+pub const TRACING_PROGRAM: &str = "sbc_trace";
+/// Where it goes on, to tell of a packet.
+pub const TELLING_PROGRAM: &str = "sbc_tell";
+/// The way from the one to the other: array of one program.
+pub const TRACE_NEXT: &str = "TRACE_NEXT";
+/// What is traced, in the object of that program: array of one [`crate::trace::TraceFilter`].
+pub const TRACE: &str = "TRACE";
 
 #[cfg(test)]
 mod tests {
@@ -77,7 +85,9 @@ mod tests {
 
     #[test]
     fn names_fit_the_kernel() {
-        for name in MAPS.into_iter().chain([PROGRAM, STEERED, RELAY_SOCKETS, STEER]) {
+        let others =
+            [PROGRAM, STEERED, RELAY_SOCKETS, STEER, TRACING_PROGRAM, TELLING_PROGRAM, TRACE, TRACE_NEXT];
+        for name in MAPS.into_iter().chain(others) {
             assert!(name.len() <= NAME_BYTES, "{name}");
         }
     }

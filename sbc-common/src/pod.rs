@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::guard::{DenyEntry, GuardConfig, RealmAddress, SipSocket, SourceKey, SourceWindows, TotalWindows};
 use crate::next_hop::NextHop;
 use crate::steer::SteeredPort;
+use crate::trace::TraceFilter;
 
 // SAFETY: `repr(C)`, integers and byte arrays only, no padding (their tests compare size and field sizes).
 unsafe impl aya::Pod for AddressSlot {}
@@ -32,3 +33,5 @@ unsafe impl aya::Pod for GuardConfig {}
 unsafe impl aya::Pod for AddressSlot6 {}
 // SAFETY: as above.
 unsafe impl aya::Pod for SteeredPort {}
+// SAFETY: as above.
+unsafe impl aya::Pod for TraceFilter {}

@@ -10,6 +10,7 @@ use sbc_common::flow::FlowSlot;
 use sbc_common::flow6::FlowSlot6;
 use sbc_common::guard::DenyEntry;
 use sbc_common::stream::StreamSlot;
+use sbc_common::trace::TraceFilter;
 use sbc_common::window;
 
 use crate::clock;
@@ -291,6 +292,16 @@ impl SharedWord {
     pub unsafe fn of_hits(entry: *mut DenyEntry) -> Self {
         // SAFETY: as the caller says.
         Self(unsafe { &raw mut (*entry).hits })
+    }
+
+    /// The packets that a trace did not tell of.
+    ///
+    /// # Safety
+    /// The pointer is to a value that a map lookup returned.
+    #[inline(always)]
+    pub unsafe fn of_suppressed(filter: *mut TraceFilter) -> Self {
+        // SAFETY: as the caller says.
+        Self(unsafe { &raw mut (*filter).suppressed })
     }
 
     /// As it is now.

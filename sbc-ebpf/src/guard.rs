@@ -12,7 +12,7 @@
 //!
 //! Media is not judged here: a media port admits its flow's own source and nobody else, denied or not.
 
-mod arrival;
+pub mod arrival;
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;

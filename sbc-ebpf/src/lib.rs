@@ -10,6 +10,7 @@
 pub mod clock;
 pub mod ctx;
 pub mod emit;
+pub mod entry;
 pub mod guard;
 pub mod l2;
 pub mod maps;

@@ -1,5 +1,6 @@
 //! What becomes of a packet, and its number.
 
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
 use sbc_common::counter::Counter;
 
 /// What becomes of a packet.
@@ -108,6 +109,17 @@ impl Outcome {
             number => PassReason::from_number(number)
                 .map(Self::Pass)
                 .or_else(|| DropReason::from_number(number).map(Self::Drop)),
+        }
+    }
+
+    /// What the driver is told.
+    #[inline(always)]
+    pub fn action(self) -> u32 {
+        match self {
+            Self::Transmit => XDP_TX,
+            Self::Redirect => XDP_REDIRECT,
+            Self::Pass(_) => XDP_PASS,
+            Self::Drop(_) => XDP_DROP,
         }
     }
 

@@ -13,6 +13,8 @@ use sbc_core::guard::{Denied, ListRefusal};
 use sbc_core::media::command::StreamCounters;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::trace::{TraceOrder, TraceView};
+
 /// Questions that wait for the loop.
 const WAITING: usize = 64;
 
@@ -20,9 +22,18 @@ const WAITING: usize = 64;
 #[derive(Debug)]
 pub struct Question {
     /// What is asked.
-    pub command: Command,
+    pub request: Request,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Answer>,
+}
+
+/// What is asked, and of whom.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// The engine, or of it.
+    Engine(Command),
+    /// The dataplane, about a trace of packets.
+    Trace(TraceOrder),
 }
 
 /// The event loop's answer.
@@ -48,6 +59,8 @@ pub enum Answer {
     Listed(Vec<Prefix>),
     /// To an order about the guard's lists.
     Changed(Result<usize, ListRefusal>),
+    /// To a trace order: how the trace stands, or why it cannot be.
+    Traced(Result<TraceView, String>),
 }
 
 /// Figures of the shell around the engine.
@@ -79,8 +92,17 @@ impl Asker {
 
     /// Asks and waits. `None` if the loop has ended.
     pub async fn ask(&self, command: Command) -> Option<Answer> {
+        self.request(Request::Engine(command)).await
+    }
+
+    /// As [`Self::ask`], about a trace.
+    pub async fn trace(&self, order: TraceOrder) -> Option<Answer> {
+        self.request(Request::Trace(order)).await
+    }
+
+    async fn request(&self, request: Request) -> Option<Answer> {
         let (answer, receiver) = oneshot::channel();
-        self.0.send(Question { command, answer }).await.ok()?;
+        self.0.send(Question { request, answer }).await.ok()?;
         receiver.await.ok()
     }
 }

@@ -7,6 +7,7 @@ mod doctor;
 mod firewall;
 mod guard;
 mod status;
+mod trace;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ use crate::config::{DEFAULT_PATH, DEFAULT_SOCKET};
   sbcctl calls --json | jq .       the same for a script
   sbcctl deny list                 who was shut out, why, until when
   sbcctl allow add 203.0.113.0/24  a source that no limit shall hold
+  sbcctl trace source 203.0.113.9 --follow   what becomes of its packets
   sbcctl check /etc/sbc/sbc.toml   before a restart: every error with its line
   sbcctl firewall /etc/sbc/sbc.toml  what a firewall in front must let through
   sbcctl doctor                    what on this host breaks or slows XDP, and the command that mends it
@@ -87,7 +89,7 @@ enum Command {
     /// "media kernel" means that XDP forwards that interface's RTP; "media relay" that the daemon itself does, with
     /// the reason. Counters that are zero are not shown; --json has all.
     Status,
-    /// Show or change who is denied: sources that sent more than the guard lets through.
+    /// Show or change who is denied: sources that sent more than the guard lets through, rubbish, or a scan.
     ///
     /// A denial over "udp" leaves TCP and TLS alone: the source of a datagram may be forged. Packets are those that the
     /// kernel dropped.
@@ -97,17 +99,25 @@ enum Command {
     },
     /// Show or change the allow list: sources that no limit holds. Configured peers need not be on it.
     ///
-    /// Changes last as long as the daemon runs; what is to stay stands in `[guard] allow` of the configuration.
+    /// Changes outlive the daemon, over what stands in `[guard] allow` of the configuration.
     Allow {
         #[command(subcommand)]
         action: guard::ListAction,
     },
     /// Show or change the block list: sources from which nothing is taken, not even from a configured peer.
     ///
-    /// Changes last as long as the daemon runs; what is to stay stands in `[guard] block` of the configuration.
+    /// Changes outlive the daemon, over what stands in `[guard] block` of the configuration.
     Block {
         #[command(subcommand)]
         action: guard::ListAction,
+    },
+    /// Tell what becomes of chosen packets, one by one: outcome, from, to, and how they left.
+    ///
+    /// Costs nothing while no trace runs: the kernel gets another program for its time. At most 100 packets in a second
+    /// are told of, the others counted. They are in the daemon's log too (target "trace", level INFO), with addresses.
+    Trace {
+        #[command(subcommand)]
+        action: trace::TraceAction,
     },
     /// Show the calls that are up: state, both sides, and what carries each media stream.
     ///
@@ -126,6 +136,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         Command::Deny { action } => guard::deny(&arguments.socket, action, arguments.json),
         Command::Allow { action } => guard::allow(&arguments.socket, action, arguments.json),
         Command::Block { action } => guard::block(&arguments.socket, action, arguments.json),
+        Command::Trace { action } => trace::run(&arguments.socket, action, arguments.json),
         Command::Calls => calls::run(&arguments.socket, arguments.json),
     };
     match done {

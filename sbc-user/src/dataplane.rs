@@ -20,6 +20,8 @@ use sbc_core::id::{CallId, OpId};
 use sbc_core::media::command::{MediaCommand, MediaEvent, MediaResult, StreamCounters};
 use sbc_core::media::plan::{MediaPlan, Placement};
 
+use crate::trace::{TraceOrder, TraceView};
+
 /// What carries media.
 ///
 /// Synchronous: a map write or a `sendto` is a system call that does not wait. What does have to be waited for (a
@@ -46,6 +48,14 @@ pub trait Dataplane {
 
     /// Carry out a command of the guard. One that has no guard of its own does nothing: the engine's holds.
     fn guard(&mut self, _command: &GuardCommand) {}
+
+    /// Carry out an operator's order about a trace.
+    ///
+    /// # Errors
+    /// Why it cannot be, for the operator.
+    fn trace(&mut self, _now: Instant, _order: TraceOrder) -> Result<TraceView, String> {
+        Err("no interface runs the XDP program: there is nothing to trace".to_owned())
+    }
 
     /// Who is denied here, from before the guard was set up.
     fn denied(&self) -> Vec<Denial> {

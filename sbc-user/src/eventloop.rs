@@ -22,7 +22,7 @@ use sbc_core::{Input, Output};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
-use crate::admin::{Answer, Question, ShellStatus};
+use crate::admin::{Answer, Question, Request, ShellStatus};
 use crate::clock::{SystemRng, now};
 use crate::dataplane::{Dataplane, DataplaneEvent};
 use crate::record_sink::RecordSink;
@@ -163,7 +163,14 @@ impl<D: Dataplane> EventLoop<D> {
                 () = sleep_until(wake) => self.time_has_come(),
                 () = inlets.media.readable() => self.dataplane.handle_timeout(Instant::now()),
                 Some(question) = inlets.questions.recv() => {
-                    self.ask(question.command, Asker::Operator(question.answer));
+                    match question.request {
+                        Request::Engine(command) => self.ask(command, Asker::Operator(question.answer)),
+                        Request::Trace(order) => {
+                            let view = self.dataplane.trace(Instant::now(), order);
+                            // An operator who has gone away needs no answer.
+                            let _ = question.answer.send(Answer::Traced(view));
+                        }
+                    }
                 }
                 Some(event) = inlets.transport.recv() => {
                     self.transport(event);

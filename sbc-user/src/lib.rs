@@ -11,4 +11,5 @@ pub mod eventloop;
 pub mod observe;
 pub mod record_sink;
 pub mod store;
+pub mod trace;
 pub mod transport;

@@ -178,6 +178,47 @@ fn an_operator_lets_a_denied_source_in_again() {
     assert_eq!(bench.denied(), Vec::<Value>::new());
 }
 
+/// A trace tells what becomes of a source's packets while it runs, and leaves the program as it was.
+#[test]
+fn an_operator_traces_a_source_and_then_a_flow() {
+    let Some(bench) = Bench::start("an_operator_traces_a_source_and_then_a_flow") else { return };
+    let program = || {
+        let link = bench.networks.sbc.run("ip", &["-j", "-d", "link", "show", "dev", "public0"]).unwrap();
+        let link: Value = serde_json::from_str(&link).unwrap();
+        link[0]["xdp"]["prog"]["id"].as_u64().unwrap_or_else(|| panic!("no program: {link}"))
+    };
+    let before = program();
+    let begun = bench.sbcd.ask(&format!("trace source {FLOODER} --seconds 30")).unwrap();
+    assert_eq!(begun["target"], format!("source {FLOODER}"));
+    assert_ne!(program(), before);
+    bench.flood(FLOODER, 3);
+    bench.flood(BYSTANDER, 3);
+    let packets = || bench.sbcd.ask("trace show").unwrap()["packets"].as_array().unwrap().clone();
+    bench.wait_until("three packets are told of", |_| packets().len() >= 3);
+    let to = SocketAddr::new(SBC_OUTSIDE, SIP).to_string();
+    for packet in packets() {
+        assert!(packet["from"].as_str().unwrap().starts_with(&format!("{FLOODER}:")), "{packet}");
+        assert_eq!((&packet["outcome"], &packet["to"]), (&"pass_sip".into(), &to.clone().into()), "{packet}");
+        assert!(packet["left"].is_null(), "{packet}");
+    }
+    assert_eq!(packets().len(), 3);
+    // Another trace takes its place; nobody ends that.
+    bench.sbcd.ask(&format!("trace flow {to} --seconds 5")).unwrap();
+    bench.flood(BYSTANDER, 2);
+    bench.wait_until("the trace is over", |bench| bench.sbcd.ask("trace show").unwrap()["target"].is_null());
+    assert_eq!(program(), before);
+    assert_eq!(packets().len(), 3 + 2);
+    assert_eq!(
+        packets()[3]["from"].as_str().unwrap().split(':').next(),
+        Some(BYSTANDER.to_string().as_str())
+    );
+    bench.flood(BYSTANDER, 2);
+    assert_eq!(packets().len(), 5, "nothing is traced any more");
+    assert!(bench.sbcd.log().contains("a trace begins"), "{}", bench.sbcd.log());
+    let refused = bench.sbcd.ask("trace source 203.0.113 --seconds 1").unwrap_err();
+    assert!(format!("{refused:#}").contains("is no address"), "{refused:#}");
+}
+
 /// Attempts to connect have a limit of their own. They deny nobody: their source may be forged.
 #[test]
 fn connection_attempts_of_a_stranger_end_in_the_kernel() {

@@ -37,6 +37,8 @@ const FOREIGN: [&str; 9] = [
 pub(crate) struct Objects {
     /// The XDP program.
     pub(crate) sbc: PathBuf,
+    /// The program that traces. The build of the daemon looks for it beside the other.
+    pub(crate) trace: PathBuf,
     /// Programs that only benches load.
     pub(crate) bench: PathBuf,
     /// The program that steers datagrams to the relay. Whoever embeds `sbc` finds it beside that.
@@ -63,6 +65,7 @@ pub(crate) fn build() -> Result<Objects> {
     let built = dir.join(TARGET).join("bpf");
     Ok(Objects {
         sbc: publish(&built.join("sbc"), &dir.join("sbc.o"))?,
+        trace: publish(&built.join("trace"), &dir.join("trace.o"))?,
         bench: publish(&built.join("bench"), &dir.join("bench.o"))?,
         steer: publish(&built.join("steer"), &dir.join("steer.o"))?,
     })

@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         Command::Check => check::run(),
         Command::Test(arguments) => test::run(&arguments),
         Command::BuildEbpf => build_ebpf::build().map(|objects| {
-            for object in [&objects.sbc, &objects.bench, &objects.steer] {
+            for object in [&objects.sbc, &objects.bench, &objects.steer, &objects.trace] {
                 println!("{}", object.display());
             }
         }),

@@ -253,7 +253,7 @@ const ROOMS: &[Room] = &[
 /// A package, and the only crates that it may name in its manifest (development dependencies aside).
 const DIRECT: &[(&str, &[&str])] = &[
     ("sbc-common", &["aya"]),
-    ("sbc-ebpf", &["aya-ebpf", "network-types", "sbc-common"]),
+    ("sbc-ebpf", &["aya-ebpf", "aya-log-ebpf", "network-types", "sbc-common"]),
     ("sbc-core", &["bytes", "memchr", "sdp-types", "smallvec", "thiserror", "tracing"]),
 ];
 

@@ -56,6 +56,7 @@ pub(crate) fn test() -> Result<()> {
     archive.file("bin/busybox", &read(&busybox)?, 0o755);
     archive.file("sbc.o", &read(&objects.sbc)?, 0o644);
     archive.file("steer.o", &read(&objects.steer)?, 0o644);
+    archive.file("trace.o", &read(&objects.trace)?, 0o644);
     archive.file("prog_run", &read(&tests)?, 0o755);
     for library in libraries(&tests)? {
         let name = library.strip_prefix("/").unwrap_or(&library);

@@ -15,7 +15,7 @@ const IPV6_BYTES: usize = 40;
 const TCP_BYTES: usize = 20;
 
 /// IP protocol number of TCP.
-pub(super) const TCP: u8 = 6;
+pub const TCP: u8 = 6;
 /// Extension headers (RFC 8200 s.4): hop-by-hop options, routing, fragment, destination options.
 const EXTENSIONS: [u8; 4] = [0, 43, 44, 60];
 
@@ -25,11 +25,13 @@ const TCP_ACK: u8 = 0x10;
 
 /// A packet that may be for a SIP socket of ours.
 #[derive(Clone, Copy)]
-pub(super) struct Arrival {
+pub struct Arrival {
     /// Its source.
     pub source: MappedAddress,
     /// As it is counted.
     pub key: SourceKey,
+    /// Its source port, network order; 0 where ports are not read.
+    pub source_port: [u8; 2],
     /// Where to.
     pub socket: SipSocket,
     /// Of what kind.
@@ -38,7 +40,7 @@ pub(super) struct Arrival {
 
 /// What a packet is to the guard.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// A UDP datagram.
     Datagram {
         /// Where its payload starts.
@@ -56,7 +58,7 @@ pub(super) enum Kind {
 
 /// Reads the headers. `None`: not for a SIP socket, whatever sockets there are.
 #[inline(always)]
-pub(super) fn read(frame: &Frame) -> Option<Arrival> {
+pub fn read(frame: &Frame) -> Option<Arrival> {
     let mut offset = ETHERNET_BYTES;
     let mut ethertype = u16::from_be(frame.window::<ETHERNET_BYTES>(0)?.load16::<12>());
     for _ in 0..2 {
@@ -104,22 +106,23 @@ fn ipv6(frame: &Frame, offset: usize) -> Option<Arrival> {
 
 #[inline(always)]
 fn transport(frame: &Frame, offset: usize, protocol: u8, from: Source, to: MappedAddress) -> Option<Arrival> {
-    let (port, kind) = match protocol {
+    let (ports, kind) = match protocol {
         UDP => {
             let udp = frame.window::<UDP_BYTES>(offset)?;
             let payload_offset = offset + UDP_BYTES;
             let payload_bytes = usize::from(u16::from_be(udp.load16::<4>())).saturating_sub(UDP_BYTES);
-            (udp.load16::<2>(), Kind::Datagram { payload_offset, payload_bytes })
+            (udp.load32::<0>(), Kind::Datagram { payload_offset, payload_bytes })
         }
         TCP => {
             let tcp = frame.window::<TCP_BYTES>(offset)?;
             let opens = tcp.load8::<13>() & (TCP_SYN | TCP_ACK) == TCP_SYN;
-            (tcp.load16::<2>(), if opens { Kind::Connection } else { Kind::Segment })
+            (tcp.load32::<0>(), if opens { Kind::Connection } else { Kind::Segment })
         }
         _ => return None,
     };
-    let socket = SipSocket { address: to, port: port.to_ne_bytes(), protocol, unused: 0 };
-    Some(Arrival { source: from.address, key: from.key, socket, kind })
+    let [a, b, c, d] = ports.to_ne_bytes();
+    let socket = SipSocket { address: to, port: [c, d], protocol, unused: 0 };
+    Some(Arrival { source: from.address, key: from.key, source_port: [a, b], socket, kind })
 }
 
 struct Source {
@@ -130,7 +133,8 @@ struct Source {
 impl Source {
     #[inline(always)]
     fn unread(self, to: MappedAddress) -> Arrival {
-        Arrival { source: self.address, key: self.key, socket: SipSocket::any_of(to), kind: Kind::Unread }
+        let socket = SipSocket::any_of(to);
+        Arrival { source: self.address, key: self.key, source_port: [0; 2], socket, kind: Kind::Unread }
     }
 }
 

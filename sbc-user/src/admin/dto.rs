@@ -4,6 +4,7 @@
 mod calls;
 mod guard;
 mod record;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +18,7 @@ use super::ShellStatus;
 pub use calls::{Call, Calls, Heard, Leg, MediaSide, Packets, Stream};
 pub use guard::{Changed, Denied, DenyList, Prefixes};
 pub use record::{Record, RecordStream};
+pub use trace::{Trace, TracedEnds, TracedLine};
 
 /// Version of this contract.
 pub const SCHEMA: u32 = 1;

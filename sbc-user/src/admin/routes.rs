@@ -3,6 +3,7 @@
 mod calls;
 mod guard;
 mod status;
+mod trace;
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -29,6 +30,10 @@ pub(super) fn router(facts: Facts, asker: Asker) -> Router {
         .route("/v1/allow/{*prefix}", put(guard::allow).delete(guard::disallow))
         .route("/v1/block", get(guard::blocked))
         .route("/v1/block/{*prefix}", put(guard::block).delete(guard::unblock))
+        .route("/v1/trace", get(trace::show).delete(trace::end))
+        .route("/v1/trace/after/{number}", get(trace::show_after))
+        .route("/v1/trace/source/{address}/{seconds}", put(trace::source))
+        .route("/v1/trace/flow/{address}/{seconds}", put(trace::flow))
         .fallback(|| async { failure(StatusCode::NOT_FOUND, "there is no such resource") })
         .with_state(Context { facts: std::sync::Arc::new(facts), asker })
 }

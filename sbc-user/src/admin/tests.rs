@@ -19,6 +19,7 @@ use sbc_core::media::quality::{Heard, StreamQuality};
 use super::dto::{Calls, Facts, Status};
 use super::server::Server;
 use super::*;
+use crate::trace::{Ends, Target, TracedLine, TracedPacket};
 
 struct Place(PathBuf);
 
@@ -150,10 +151,76 @@ fn guard_answer(order: GuardOrder) -> Answer {
 }
 
 /// Answers questions like the event loop, until nobody can ask any more.
+/// As a dataplane that has told of one packet so far.
+fn trace_answer(order: TraceOrder) -> Result<TraceView, String> {
+    let ends = |from: &str, to: &str| Ends {
+        from: from.parse().unwrap(),
+        to: to.parse().unwrap(),
+        frame_bytes: 214,
+    };
+    let packet = TracedPacket {
+        outcome: "forward_other",
+        ifindex: 3,
+        arrived: ends("203.0.113.5:4000", "[2001:db8::1]:20000"),
+        left: Some(ends("198.51.100.1:20002", "198.51.100.9:5000")),
+    };
+    let line = TracedLine { number: 7, heard: SystemTime::UNIX_EPOCH, packet };
+    let view = TraceView { last: 7, suppressed: 2, ..TraceView::default() };
+    match order {
+        TraceOrder::Begin { target: Target::Source(_), .. } => Err("nothing to trace".to_owned()),
+        TraceOrder::Begin { target, lasts } => {
+            Ok(TraceView { running: Some((target, SystemTime::UNIX_EPOCH + lasts)), ..view })
+        }
+        TraceOrder::Show { after } if after < 7 => Ok(TraceView { lines: vec![line], ..view }),
+        TraceOrder::End | TraceOrder::Show { .. } => Ok(view),
+    }
+}
+
+#[tokio::test]
+async fn a_trace_is_begun_shown_and_ended_over_the_socket() {
+    let place = Place::new();
+    let (asker, questions) = Asker::new();
+    answer(questions);
+    let server = Server::start(&place.socket(), facts(), asker).unwrap();
+    let socket = place.socket();
+    let order = |method, resource: &'static str| {
+        let socket = socket.clone();
+        async move { client::order::<dto::Trace>(&socket, method, resource).await }
+    };
+    let begun = order(Method::PUT, "/v1/trace/flow/%5B2001:db8::1%5D:20000/60").await.unwrap();
+    assert_eq!(begun.target.as_deref(), Some("flow [2001:db8::1]:20000"));
+    assert_eq!(begun.until.as_deref(), Some("1970-01-01T00:01:00.000Z"));
+    let shown = order(Method::GET, "/v1/trace").await.unwrap();
+    let packet = &shown.packets[0];
+    assert_eq!((packet.number, packet.to.as_str()), (7, "[2001:db8::1]:20000"));
+    assert_eq!(packet.left.as_ref().unwrap().to, "198.51.100.9:5000");
+    let later = order(Method::GET, "/v1/trace/after/7").await.unwrap();
+    assert_eq!((later.packets.len(), later.suppressed, later.target), (0, 2, None));
+    assert!(order(Method::DELETE, "/v1/trace").await.is_ok());
+    for (resource, said) in [
+        ("/v1/trace/source/203.0.113.5/60", "nothing to trace"),
+        ("/v1/trace/source/203.0.113/60", "\"203.0.113\" is no address"),
+        ("/v1/trace/flow/203.0.113.5/60", "\"203.0.113.5\" is no address and port"),
+        ("/v1/trace/flow/203.0.113.5:1/3601", "a trace lasts 1 to 3600 seconds"),
+        ("/v1/trace/flow/203.0.113.5:1/0", "a trace lasts 1 to 3600 seconds"),
+    ] {
+        let refused = order(Method::PUT, resource).await.unwrap_err();
+        assert_eq!(refused.to_string(), said, "{resource}");
+    }
+    server.stop().await;
+}
+
 fn answer(mut questions: mpsc::Receiver<Question>) {
     tokio::spawn(async move {
         while let Some(question) = questions.recv().await {
-            let answer = match question.command {
+            let command = match question.request {
+                Request::Engine(command) => command,
+                Request::Trace(order) => {
+                    let _ = question.answer.send(Answer::Traced(trace_answer(order)));
+                    continue;
+                }
+            };
+            let answer = match command {
                 Command::Status => Answer::Status {
                     engine: EngineStatus {
                         calls: 3,

@@ -25,6 +25,7 @@ use sbc_core::media::command::{MediaCommand, StreamCounters};
 use super::relay::Relay;
 use super::xdp::{self, AddressReport, MediaBind, StartError, Xdp};
 use super::{Dataplane, DataplaneEvent, MediaCheckpoint};
+use crate::trace::{TraceOrder, TraceView};
 use choice::Choice;
 use reserved::ReservedPorts;
 
@@ -236,6 +237,10 @@ impl Dataplane for Planes {
 
     fn guard(&mut self, command: &GuardCommand) {
         self.choice.guard(command);
+    }
+
+    fn trace(&mut self, now: Instant, order: TraceOrder) -> Result<TraceView, String> {
+        self.choice.trace(now, order)
     }
 
     fn denied(&self) -> Vec<Denial> {

@@ -25,6 +25,7 @@ mod selftest;
 mod start;
 mod stats;
 mod steer;
+mod trace;
 mod ways;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -50,14 +51,17 @@ pub(crate) use pins::check_instance;
 pub use start::AddressReport;
 pub use stats::Outcome;
 pub(crate) use steer::Steering;
+pub use trace::{TraceLog, prepare as prepare_trace};
 
 use super::{Dataplane, DataplaneEvent};
+use crate::trace::{TraceOrder, TraceView};
 use addresses::Served;
 use flows::{Family, SlotKey};
 use load::Kernel;
 use neighbours::{Neighbours, PathKey, PathState};
 use plans::{Call, Owner};
 use selftest::ChecksumWatch;
+use trace::Tracer;
 use ways::obstacle;
 
 /// How long an `Install` waits for a next hop: a neighbour that lives answers in a fraction of it, and a call can
@@ -82,6 +86,7 @@ pub struct Xdp {
     unsettled: BTreeSet<CallId>,
     events: VecDeque<DataplaneEvent>,
     checksums: ChecksumWatch,
+    tracer: Tracer,
 }
 
 /// A command that waits for next hops, and those of the same call behind it.
@@ -255,10 +260,8 @@ impl Dataplane for Xdp {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let waiting = self.waiting.values().map(|waiting| waiting.until).min();
-        [waiting, self.neighbours.poll_timeout(), Some(self.checksums.poll_timeout())]
-            .into_iter()
-            .flatten()
-            .min()
+        let own = [Some(self.checksums.poll_timeout()), self.tracer.poll_timeout()];
+        [waiting, self.neighbours.poll_timeout()].into_iter().chain(own).flatten().min()
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -285,6 +288,7 @@ impl Dataplane for Xdp {
         self.hear_kernel(now);
         self.settle_claims();
         self.flush_hops();
+        self.tracer.handle_timeout(now, &mut self.kernel, &self.interfaces);
         let counters = &self.kernel.counters;
         let wrong = || stats::outcome(counters, Counter::BadChecksum).unwrap_or(0);
         if let Some(warning) = self.checksums.look(now, wrong, &self.interfaces) {
@@ -298,6 +302,10 @@ impl Dataplane for Xdp {
 
     fn guard(&mut self, command: &GuardCommand) {
         self.kernel.guard.apply(command);
+    }
+
+    fn trace(&mut self, now: Instant, order: TraceOrder) -> Result<TraceView, String> {
+        self.tracer.order(now, &mut self.kernel, &self.interfaces, order)
     }
 
     fn denied(&self) -> Vec<Denial> {

@@ -1,8 +1,10 @@
 //! The program in the kernel, with maps of its own that nothing pins, run over single packets.
 
+use std::path::PathBuf;
+
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::xdp::DevMapHash;
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray, RingBuf};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use sbc_common::addr::AddressSlot;
@@ -16,6 +18,7 @@ use sbc_common::guard::{
 use sbc_common::next_hop::NextHop;
 use sbc_common::stream::StreamSlot;
 use sbc_common::{limits, names};
+use sbc_user::dataplane::xdp::prepare_trace;
 
 /// What the program said should become of a packet: the number of the XDP action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +37,8 @@ pub(crate) const OTHER: u32 = 77;
 
 /// The loaded program and its maps.
 pub(crate) struct Kernel {
-    ebpf: Ebpf,
+    pub(crate) ebpf: Ebpf,
+    program: &'static str,
     pub(crate) flows: Array<MapData, [u64; FlowSlot::WORDS]>,
     pub(crate) streams: Array<MapData, [u64; StreamSlot::WORDS]>,
     /// The kernel's number of the map of flows.
@@ -52,6 +56,15 @@ pub(crate) struct Kernel {
     counters: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
     _devices: DevMapHash<MapData>,
+    _next: Option<ProgramArray<MapData>>,
+}
+
+/// Which of the two programs that do the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Variant {
+    Ordinary,
+    /// Its object lies beside the other one.
+    Tracing,
 }
 
 /// What came of a packet.
@@ -65,7 +78,7 @@ pub(crate) struct Ran {
 
 impl Kernel {
     /// Loads the object that `SBC_EBPF_OBJECT` names; says why the test is skipped if that cannot be.
-    pub(crate) fn load(test: &str, address_slots: u32) -> Option<Self> {
+    pub(crate) fn load(test: &str, variant: Variant, address_slots: u32) -> Option<Self> {
         let Some(path) = std::env::var_os("SBC_EBPF_OBJECT").filter(|path| !path.is_empty()) else {
             sbc_tests::skip(test, "no kernel object: SBC_EBPF_OBJECT names none");
             return None;
@@ -74,6 +87,10 @@ impl Kernel {
             sbc_tests::skip(test, "needs root");
             return None;
         }
+        let (path, program) = match variant {
+            Variant::Ordinary => (path.into(), names::PROGRAM),
+            Variant::Tracing => (PathBuf::from(path).with_file_name("trace.o"), names::TRACING_PROGRAM),
+        };
         let object = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(names::FLOWS, address_slots * limits::PORTS_PER_ADDRESS)
@@ -82,8 +99,14 @@ impl Kernel {
             .map_max_entries(names::STREAMS6, limits::PORTS_PER_ADDRESS * address_slots)
             .load(&object)
             .unwrap();
-        let program: &mut Xdp = ebpf.program_mut(names::PROGRAM).unwrap().try_into().unwrap();
-        program.load().unwrap();
+        let next = match variant {
+            Variant::Ordinary => {
+                let xdp: &mut Xdp = ebpf.program_mut(program).unwrap().try_into().unwrap();
+                xdp.load().unwrap();
+                None
+            }
+            Variant::Tracing => Some(prepare_trace(&mut ebpf).unwrap()),
+        };
         let mut devices = DevMapHash::try_from(ebpf.take_map(names::DEVICES).unwrap()).unwrap();
         devices.insert(OTHER, INGRESS, None, 0).unwrap();
         let mut config: Array<_, Config> = take(&mut ebpf, names::CONFIG);
@@ -109,6 +132,8 @@ impl Kernel {
             counters: PerCpuArray::try_from(ebpf.take_map(names::COUNTERS).unwrap()).unwrap(),
             events: RingBuf::try_from(ebpf.take_map(names::EVENTS).unwrap()).unwrap(),
             _devices: devices,
+            _next: next,
+            program,
             ebpf,
         })
     }
@@ -128,7 +153,7 @@ impl Kernel {
 
     /// A packet through the program some times over, each time as the time before left it.
     pub(crate) fn run_times(&self, frame: &[u8], repeat: u32) -> (Action, Vec<u8>) {
-        let program: &Xdp = self.ebpf.program(names::PROGRAM).unwrap().try_into().unwrap();
+        let program: &Xdp = self.ebpf.program(self.program).unwrap().try_into().unwrap();
         let mut out = vec![0; frame.len() + 64];
         let result = program
             .test_run(TestRunOptions {

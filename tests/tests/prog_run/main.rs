@@ -18,4 +18,5 @@ mod properties;
 mod steer;
 mod streams;
 mod table;
+mod trace;
 mod world;

@@ -10,7 +10,7 @@ use sbc_common::flow::{Allowed, FlowHead, FlowSlot, FlowState, PortKind, SlotInd
 use sbc_common::next_hop::NextHop;
 use sbc_common::stream::StreamSlot;
 
-use crate::kernel::{INGRESS, Kernel, OTHER};
+use crate::kernel::{INGRESS, Kernel, OTHER, Variant};
 use crate::packet::Packet;
 
 pub(crate) type Peer = ([u8; 4], u16);
@@ -61,7 +61,12 @@ pub(crate) fn mac(hop: u16, last: u8) -> [u8; 6] {
 impl Kernel {
     /// The program, its addresses and next hops, and the call; `None` if this host cannot, which it has said then.
     pub(crate) fn with_call(test: &str) -> Option<Self> {
-        let mut kernel = Self::load(test, ADDRESS_SLOTS)?;
+        Self::with_call_in(test, Variant::Ordinary)
+    }
+
+    /// As [`Self::with_call`], in one of the two programs.
+    pub(crate) fn with_call_in(test: &str, variant: Variant) -> Option<Self> {
+        let mut kernel = Self::load(test, variant, ADDRESS_SLOTS)?;
         let addresses = [(OUTSIDE, 0, 0), (INSIDE, 0, 0), (OUTSIDE, VLAN, 0), (OUTSIDE, VLAN, OUTER_VLAN)];
         for (slot, (address, vlan, outer_vlan)) in (0..).zip(addresses) {
             let (port_min, port_max) = PORTS;

@@ -87,6 +87,7 @@ fn reply(answer: Option<Answer>, subject: &str) -> Response {
             };
             failure(status, &format!("{subject}: {refusal}"))
         }
-        Some(Answer::Status { .. } | Answer::Calls(_) | Answer::Accepted { .. }) | None => no_answer(),
+        Some(Answer::Status { .. } | Answer::Calls(_) | Answer::Accepted { .. } | Answer::Traced(_))
+        | None => no_answer(),
     }
 }

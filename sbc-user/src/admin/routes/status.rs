@@ -17,7 +17,8 @@ pub(super) async fn get(State(context): State<Context>) -> Response {
             | Answer::Accepted { .. }
             | Answer::Denied(_)
             | Answer::Listed(_)
-            | Answer::Changed(_),
+            | Answer::Changed(_)
+            | Answer::Traced(_),
         )
         | None => no_answer(),
     }

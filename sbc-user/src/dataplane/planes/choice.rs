@@ -24,6 +24,7 @@ use super::held::HeldPorts;
 use crate::dataplane::counters::add_stream;
 use crate::dataplane::xdp::Xdp;
 use crate::dataplane::{Dataplane, DataplaneEvent, KernelPair, MediaCheckpoint};
+use crate::trace::{TraceOrder, TraceView};
 
 /// What the choice asks of the kernel besides carrying media.
 pub(crate) trait Kernel: Dataplane {
@@ -455,6 +456,13 @@ impl<K: Kernel, R: Dataplane> Dataplane for Choice<K, R> {
             kernel.guard(command);
         }
         self.relay.guard(command);
+    }
+
+    fn trace(&mut self, now: Instant, order: TraceOrder) -> Result<TraceView, String> {
+        match &mut self.kernel {
+            Some(kernel) => kernel.trace(now, order),
+            None => self.relay.trace(now, order),
+        }
     }
 
     fn denied(&self) -> Vec<Denial> {

@@ -245,7 +245,7 @@ const fn scope_number(scope: DenyScope) -> u32 {
 }
 
 /// The clock that the kernel compares with.
-fn monotonic_ns() -> u64 {
+pub(crate) fn monotonic_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| nanoseconds(now.into()))
 }
 

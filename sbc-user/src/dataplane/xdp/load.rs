@@ -263,14 +263,25 @@ impl Kernel {
         Ok(None)
     }
 
+    /// Another object, onto the maps of this one.
+    pub(crate) fn load_beside(&self, object: &[u8]) -> Result<Ebpf, StartError> {
+        load_maps(object, self.room, Some(&self.pins))
+    }
+
+    /// Puts another program into the interface's pinned link.
+    pub(crate) fn put(&self, program: &mut Program, interface: &str) -> Result<(), String> {
+        put(program, &self.pins.link(interface)).map(drop)
+    }
+
+    /// Puts the ordinary program into the interface's pinned link again.
+    pub(crate) fn put_ordinary(&mut self, interface: &str) -> Result<(), String> {
+        let pin = self.pins.link(interface);
+        self.replace(&pin).map(drop)
+    }
+
     /// Puts the program into a pinned link.
     fn replace(&mut self, pin: &Path) -> Result<FdLink, String> {
-        let pinned = PinnedLink::from_pin(pin).map_err(|error| chain(&error))?;
-        let old = XdpLink::try_from(FdLink::from(pinned)).map_err(|error| chain(&error))?;
-        let program = program(&mut self.ebpf).map_err(|error| error.to_string())?;
-        let id = program.attach_to_link(old).map_err(|error| chain(&error))?;
-        let link = program.take_link(id).map_err(|error| chain(&error))?;
-        FdLink::try_from(link).map_err(|error| chain(&error))
+        put(program(&mut self.ebpf).map_err(|error| error.to_string())?, pin)
     }
 
     /// Whether the driver of the interface runs our program.
@@ -278,6 +289,15 @@ impl Kernel {
         let xdp = present(netlink, link)?.and_then(|link| link.xdp);
         Ok(xdp.is_some_and(|xdp| xdp.native && xdp.program_id == self.program_id))
     }
+}
+
+/// Puts a program into a pinned link. What is returned is of use to pin it elsewhere; the pin keeps it.
+fn put(program: &mut Program, pin: &Path) -> Result<FdLink, String> {
+    let pinned = PinnedLink::from_pin(pin).map_err(|error| chain(&error))?;
+    let old = XdpLink::try_from(FdLink::from(pinned)).map_err(|error| chain(&error))?;
+    let id = program.attach_to_link(old).map_err(|error| chain(&error))?;
+    let link = program.take_link(id).map_err(|error| chain(&error))?;
+    FdLink::try_from(link).map_err(|error| chain(&error))
 }
 
 /// Whether packets can be redirected to an interface. A kernel that does not tell is taken at its best.

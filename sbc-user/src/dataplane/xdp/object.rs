@@ -5,6 +5,8 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), 
 
 /// The steering program's object, likewise.
 pub(super) static STEER_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.o"));
+/// The object of the tracing program; empty as above.
+pub(super) static TRACING_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/trace.o"));
 
 /// Whether there is an object to load.
 pub fn is_embedded() -> bool {

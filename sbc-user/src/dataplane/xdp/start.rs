@@ -16,6 +16,7 @@ use super::neighbours::Neighbours;
 use super::netlink::Netlink;
 use super::pins::{self, PinDirectory};
 use super::selftest::ChecksumWatch;
+use super::trace::Tracer;
 use super::{Xdp, stats};
 
 /// What came of a media address at the start.
@@ -91,6 +92,7 @@ impl Xdp {
             unsettled: BTreeSet::new(),
             events: VecDeque::new(),
             checksums: ChecksumWatch::new(now, wrong),
+            tracer: Tracer::default(),
         };
         xdp.keep_hops();
         xdp.kernel.pins().remove_other_versions();
