@@ -11,12 +11,15 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use sbc_core::command::{Command, EngineStatus, Reply};
 use sbc_core::config::{
-    EngineConfig, Listener, MediaRealm, MediaTimeouts, NextHop, Prefix, Realm, Route, Trunk, TrunkMedia,
+    EngineConfig, Listener, MediaRealm, MediaSourceRule, MediaTimeouts, NextHop, Prefix, Realm, Route,
+    RtcpMux, Trunk, TrunkMedia,
 };
 use sbc_core::engine::Engine;
 use sbc_core::flow::{Flow, Transport};
 use sbc_core::id::{CallId, ListenerId, OpId, RealmId, TrunkId};
-use sbc_core::media::command::{MediaCommand, MediaDone, MediaError};
+use sbc_core::media::command::{
+    DirectionCounters, MediaCommand, MediaDone, MediaError, MediaEvent, StreamCounters,
+};
 use sbc_core::media::plan::Placement;
 use sbc_core::rng::SeededRng;
 use sbc_core::sip::{HeaderName, Message, MessageBuilder, Method};
@@ -51,6 +54,8 @@ struct Bench {
     plans: BTreeSet<CallId>,
     media_fails: bool,
     replies: Vec<Reply>,
+    /// That every stream has carried.
+    packets: u64,
 }
 
 impl Bench {
@@ -82,7 +87,16 @@ impl Bench {
             realm: RealmId(id(index)),
             sources: vec![Prefix { addr: address(PEERS[index]).ip(), len: 32 }],
             next_hop: Some(NextHop { listener: ListenerId(id(index)), remote: address(PEERS[index]) }),
-            media: TrunkMedia::default(),
+            // One side is held to its SDP, the other has everything that can be had.
+            media: match index {
+                0 => TrunkMedia::default(),
+                _ => TrunkMedia {
+                    source: MediaSourceRule::Any,
+                    rtcp_mux: RtcpMux::Offer,
+                    prime: Some(TrunkMedia::PRIME),
+                    ..TrunkMedia::default()
+                },
+            },
         };
         let config = EngineConfig {
             node: 1,
@@ -108,6 +122,7 @@ impl Bench {
             plans: BTreeSet::new(),
             media_fails: false,
             replies: Vec::new(),
+            packets: 0,
         }
     }
 
@@ -137,8 +152,25 @@ impl Bench {
                     self.datagram(peer, &request);
                 }
             }
-            _ => self.media_fails = how & 1 == 1,
+            _ => {
+                self.media_fails = how & 1 == 1;
+                self.media_event(how, bytes);
+            }
         }
+    }
+
+    /// The dataplane tells something about a call that there is, or is not.
+    fn media_event(&mut self, how: u8, bytes: &[u8]) {
+        let (call, mline, caller_side) = (CallId(u64::from(how >> 6) + 1), how >> 4 & 3, how & 2 == 0);
+        let event = if how & 4 == 0 {
+            let source =
+                SocketAddr::new(PEERS[1].parse::<SocketAddr>().expect("a constant").ip(), u16::from(how) + 1);
+            MediaEvent::Latched { call, mline, caller_side, rtcp: how & 8 == 0, source }
+        } else {
+            MediaEvent::Report { call, mline, caller_side, packet: Bytes::copy_from_slice(bytes) }
+        };
+        self.packets += u64::from(how >> 3 & 1);
+        self.input(Input::Media(event));
     }
 
     fn datagram(&mut self, peer: usize, bytes: &[u8]) {
@@ -186,7 +218,13 @@ impl Bench {
                 self.plans.remove(&call);
                 vec![]
             }
-            MediaCommand::Observe(_) | MediaCommand::Prime { .. } => vec![],
+            MediaCommand::Observe(_) => {
+                let direction =
+                    DirectionCounters { rtp_kernel: self.packets, ..DirectionCounters::default() };
+                let stream = StreamCounters { from_caller: direction, ..StreamCounters::default() };
+                return Ok(MediaDone { placements: vec![], counters: vec![stream] });
+            }
+            MediaCommand::Prime { .. } => vec![],
         };
         Ok(MediaDone { placements, counters: vec![] })
     }

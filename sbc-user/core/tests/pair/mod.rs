@@ -20,7 +20,7 @@ use sbc_core::id::{CallId, ConnId, ListenerId, OpId, RealmId, TrunkId};
 use sbc_core::media::command::{
     DirectionCounters, MediaCommand, MediaDone, MediaError, SideOf, StreamCounters,
 };
-use sbc_core::media::plan::{MediaPlan, Placement, StreamPlan};
+use sbc_core::media::plan::{MediaPlan, Placement, SourcePolicy, StreamPlan, StreamSide};
 use sbc_core::record::CallRecord;
 use sbc_core::restart::CallCheckpoint;
 use sbc_core::rng::SeededRng;
@@ -470,8 +470,24 @@ impl Pair {
         }
     }
 
-    /// No port is used twice.
+    /// No port is used twice; who may claim one is of its family, and only another opening opens what was closed.
     fn check_plan(&self, plan: &MediaPlan) {
+        let before = self.plans.get(&plan.call);
+        let sides = |plan: &MediaPlan| -> Vec<StreamSide> {
+            plan.streams.iter().flat_map(|stream| [stream.caller.clone(), stream.callee.clone()]).collect()
+        };
+        for side in sides(plan) {
+            let SourcePolicy::Learn { allowed, window } = side.source else { continue };
+            assert_eq!(allowed.addr.is_ipv4(), side.local_ip.is_ipv4(), "{side:?}");
+            let same = |other: &StreamSide| {
+                (other.local_ip, other.local_rtp_port) == (side.local_ip, side.local_rtp_port)
+            };
+            let old = before.and_then(|before| sides(before).into_iter().find(same));
+            if let Some(SourcePolicy::Learn { window: old, .. }) = old.map(|old| old.source) {
+                assert!(old.opening <= window.opening, "an opening came back: {side:?}");
+                assert!(old.opening < window.opening || old.open || !window.open, "opened again: {side:?}");
+            }
+        }
         let mut ports = Vec::new();
         for other in self.plans.values().filter(|other| other.call != plan.call).chain([plan]) {
             for stream in &other.streams {

@@ -1,11 +1,14 @@
 //! Calls by dice: bad links and damaged messages. Whatever happens, nothing is left.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use sbc_core::Input;
 use sbc_core::command::Command;
+use sbc_core::config::{MediaSourceRule, RtcpMux, TrunkMedia};
 use sbc_core::flow::{Flow, Transport};
-use sbc_core::id::ListenerId;
+use sbc_core::id::{CallId, ListenerId};
+use sbc_core::media::command::MediaEvent;
 use sbc_core::rng::{Rng, SeededRng};
 
 use crate::pair::link::Quality;
@@ -18,9 +21,9 @@ fn anything(pair: &mut Pair, rng: &mut SeededRng) {
     let ringing = !pair.b.invites.is_empty();
     let a_up = pair.a.up && !pair.a.ended;
     let b_up = pair.b.up && !pair.b.ended;
-    let a_moved = sdp("198.51.100.10", 40002, "8", "");
+    let a_moved = sdp("198.51.100.10", 40002, "8", "a=rtcp-mux\r\n");
     let b_moved = sdp("10.9.0.20", 50002, "8", "");
-    match rng.next_u64() % 24 {
+    match rng.next_u64() % 30 {
         0 if ringing => pair.b.respond(180, None),
         1..4 if ringing => pair.b.respond(183, Some(&answer())),
         4..8 if ringing => {
@@ -46,7 +49,39 @@ fn anything(pair: &mut Pair, rng: &mut SeededRng) {
         21 if rng.next_u64().is_multiple_of(8) => drop(pair.command(Command::HangUpAll)),
         22 => pair.a.on_update = OnUpdate::Refuse(488),
         23 => pair.b.on_update = OnUpdate::Refuse(491),
+        24 => pair.carried.0.rtp_kernel += 1,
+        25 => pair.carried.1.rtcp += 1,
+        26..28 => media_event(pair, rng),
+        28 => pair.run(Duration::from_secs(rng.next_u64() % 20)),
         _ => {}
+    }
+}
+
+/// Of a stream and side that there is or not, from somewhere.
+fn media_event(pair: &mut Pair, rng: &mut SeededRng) {
+    let dice = rng.next_u64();
+    let (mline, caller_side) = (u8::from(dice & 7 == 0), dice & 8 == 0);
+    let call = CallId(1);
+    let event = if dice & 16 == 0 {
+        let ip = ["198.51.100.10", "10.9.0.20", "192.0.2.66"][(dice >> 8) as usize % 3].parse().unwrap();
+        let source = SocketAddr::new(ip, 1024 + (dice >> 16 & 0xfff) as u16);
+        MediaEvent::Latched { call, mline, caller_side, rtcp: dice & 32 == 0, source }
+    } else {
+        let packet = [0x81, 200 + (dice >> 8 & 1) as u8, 0, 12].into_iter().chain([7; 48]).collect();
+        MediaEvent::Report { call, mline, caller_side, packet }
+    };
+    pair.input(Input::Media(event));
+}
+
+/// Any rule that a trunk may have.
+fn media(rng: &mut SeededRng) -> TrunkMedia {
+    use MediaSourceRule::{Address, Any, SdpSubnet, Signalled, Subnet};
+    let dice = rng.next_u64();
+    TrunkMedia {
+        source: [Signalled, Address, Subnet, SdpSubnet, Any][(dice & 0xff) as usize % 5],
+        rtcp_mux: [RtcpMux::Off, RtcpMux::Accept, RtcpMux::Offer][(dice >> 8 & 0xff) as usize % 3],
+        prime: (dice >> 16 & 1 == 0).then_some(TrunkMedia::PRIME),
+        ..TrunkMedia::default()
     }
 }
 
@@ -64,6 +99,8 @@ fn any_call_over_a_bad_link_leaves_nothing() {
             a_transport: transport(rng.next_u64()),
             b_transport: transport(rng.next_u64()),
             chunks: vec![1 + (rng.next_u64() % 700) as usize, 4096],
+            media_a: media(&mut rng),
+            media_b: media(&mut rng),
             ..Setup::default()
         });
         pair.a.on_update = OnUpdate::Answer(offer());
