@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use crate::build_ebpf;
 use crate::run::cargo;
-use crate::setup::HostCannot;
+use crate::setup::{self, HostCannot, Tool};
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
 enum Bench {
     /// Parse, read and rewrite one INVITE, beside two other parsers
     Parse,
-    /// Forward RTP frames in the kernel, beside a bare redirect
+    /// Forward RTP frames in the kernel, beside a bare redirect, nftables and rtpengine
     Dataplane,
 }
 
@@ -37,6 +37,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if matches!(arguments.bench, Bench::Dataplane) {
         if !sbc_tests::is_root() {
             bail!(HostCannot("namespaces and kernel programs need root".into()));
+        }
+        setup::require(&setup::NETWORK.iter().chain(&setup::FILTER).collect::<Vec<&Tool>>())?;
+        if let Err(error) = setup::require(&setup::CONTENDERS.iter().collect::<Vec<&Tool>>()) {
+            // Not fatal: the result says that it was not measured.
+            eprintln!("{error:#}");
         }
         let objects = build_ebpf::build()?;
         command.env("SBC_EBPF_OBJECT", objects.sbc).env("SBC_BENCH_OBJECT", objects.bench);

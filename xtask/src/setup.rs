@@ -47,6 +47,13 @@ pub(crate) const OPERATOR: [Tool; 1] = [tool("bpftool", "bpftool", "maps and pro
 /// What `sbcctl doctor` is shown in its test.
 pub(crate) const FILTER: [Tool; 1] = [tool("nft", "nftables", "a packet filter that XDP bypasses")];
 
+/// What the dataplane is compared with.
+pub(crate) const CONTENDERS: [Tool; 1] = [tool(
+    "rtpengine",
+    "rtpengine-daemon",
+    "a userspace relay to compare with; the package starts a service of its own, which is not needed",
+)];
+
 /// Everything that any command needs.
 pub(crate) fn everything() -> Result<()> {
     let tools: Vec<&Tool> = NETWORK.iter().chain(&CLIENTS).chain(&OPERATOR).chain(&FILTER).collect();

@@ -9,9 +9,12 @@ use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use sbc_common::addr::{AddressSlot, Endpoint};
 use sbc_common::config::Config;
-use sbc_common::flow::{Allowed, FlowHead, FlowSlot, FlowState, PortKind, SlotIndex, Target, Way};
+use sbc_common::flow::{Allowed, FlowHead, FlowSlot, FlowState, Learned, PortKind, SlotIndex, Target, Way};
 use sbc_common::next_hop::NextHop;
+use sbc_common::stream::StreamSlot;
 use sbc_common::{limits, names};
+
+use super::frames::{self, Lane};
 
 /// The object whose path is in an environment variable; `cargo xtask` sets them.
 ///
@@ -25,18 +28,54 @@ pub fn object(variable: &str) -> Result<Vec<u8>> {
     std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
+/// What the program does with a packet of a flow beside forwarding it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Feature {
+    /// What it does for every flow: the source is the signalled one, and the sequence numbers are followed.
+    Plain,
+    /// Jitter is computed and the rate is limited.
+    Stats,
+    /// That, and both ends are learned ones.
+    Learned,
+}
+
+impl Feature {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Plain, Self::Stats, Self::Learned];
+
+    /// The key in the result.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Stats => "stats",
+            Self::Learned => "learned",
+        }
+    }
+}
+
+/// Where flows come from and go to.
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    /// Interface that they arrive on.
+    pub ingress: u32,
+    /// Key in `DEVICES` of the interface that they leave by.
+    pub egress: u32,
+    /// The interface behind that key.
+    pub device: u32,
+}
+
 /// An object in the kernel.
 pub struct Loaded {
     ebpf: Ebpf,
 }
 
 impl Loaded {
-    /// Loads maps for a number of flows; programs are loaded when they are asked for.
+    /// Loads maps for a number of slots; programs are loaded when they are asked for.
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn new(object: &[u8], flows: u32, globals: &[(&'static str, u32)]) -> Result<Self> {
-        let slots = flows.div_ceil(limits::PORTS_PER_ADDRESS) * limits::PORTS_PER_ADDRESS;
+    pub fn new(object: &[u8], slots: u32, globals: &[(&'static str, u32)]) -> Result<Self> {
+        let slots = slots.div_ceil(limits::PORTS_PER_ADDRESS) * limits::PORTS_PER_ADDRESS;
         let mut loader = EbpfLoader::new();
         loader.map_max_entries(names::FLOWS, slots).map_max_entries(names::STREAMS, slots);
         for (name, value) in globals {
@@ -58,22 +97,30 @@ impl Loaded {
         Ok(program)
     }
 
-    /// Installs flows 0 to `flows`, all arriving on one interface and leaving by another. The egress is the key
-    /// `egress` of the devices, with `device` behind it.
+    /// Installs flows, flow number `n` in the slot `slot(n)`, all on one path.
     ///
     /// # Errors
     /// If a map refuses.
-    pub fn install(&mut self, flows: u32, ingress: u32, egress: u32, device: u32) -> Result<()> {
+    pub fn install(
+        &mut self,
+        flows: u32,
+        slot: impl Fn(u32) -> u32,
+        feature: Feature,
+        path: Path,
+    ) -> Result<()> {
         const NEXT_HOP: u16 = 1;
-        self.add_device(egress, device)?;
+        const GENERATION: u16 = 1;
+        self.add_device(path.egress, path.device)?;
+        let address_slots =
+            (0..flows).map(|flow| SlotIndex(slot(flow)).address_slot()).max().unwrap_or(0) + 1;
         let mut config: Array<&mut MapData, Config> = Array::try_from(self.map(names::CONFIG)?)?;
-        config.set(0, Config::new(flows.div_ceil(limits::PORTS_PER_ADDRESS), 0), 0)?;
+        config.set(0, Config::new(u32::from(address_slots), 0), 0)?;
         let hop = NextHop {
             destination_mac: [2, 0, 0, 0, 0, 3],
             source_mac: [2, 0, 0, 0, 0, 4],
             vlan: 0,
             mtu: 1500,
-            ifindex: egress,
+            ifindex: path.egress,
             outer_vlan: 0,
             unused: [0; 2],
         };
@@ -82,38 +129,64 @@ impl Loaded {
             hop,
             0,
         )?;
-        for slot in 0..flows.div_ceil(limits::PORTS_PER_ADDRESS) {
-            let address = [10, 0, slot as u8, 1];
+        for slot in 0..address_slots {
             let entry = AddressSlot {
-                address,
+                address: [10, 0, slot as u8, 1],
                 port_min: 0,
                 port_max: u16::MAX,
-                ifindex: ingress,
+                ifindex: path.ingress,
                 vlan: 0,
-                slot: slot as u16,
+                slot,
                 ..AddressSlot::default()
             };
-            Array::<&mut MapData, AddressSlot>::try_from(self.map(names::ADDRESSES)?)?.set(slot, entry, 0)?;
+            Array::<&mut MapData, AddressSlot>::try_from(self.map(names::ADDRESSES)?)?.set(
+                u32::from(slot),
+                entry,
+                0,
+            )?;
         }
         let mut table: Array<&mut MapData, [u64; FlowSlot::WORDS]> =
             Array::try_from(self.map(names::FLOWS)?)?;
         for flow in 0..flows {
             let [_, _, high, low] = flow.to_be_bytes();
-            let slot = FlowSlot {
+            let source = Endpoint::new(frames::source(flow).octets(), frames::SOURCE_PORT);
+            let destination = Endpoint::new([198, 19, high, low], 20_000);
+            let mut installed = FlowSlot {
                 head: FlowHead {
                     state: FlowState::Latched,
                     kind: PortKind::Rtp,
                     next_hop: NEXT_HOP,
-                    generation: 1,
+                    generation: GENERATION,
                     way: Way::V4,
                     flags: 0,
                 },
-                expected: Allowed::exactly(Endpoint::new([198, 18, high, low], 10_000)),
-                destination: Target::new(Endpoint::new([198, 19, high, low], 20_000), 46, 64),
-                partner: SlotIndex(flow ^ 1).0,
+                expected: Allowed::exactly(source),
+                destination: Target::new(destination, 46, 64),
+                partner: SlotIndex(slot(flow ^ 1)).0,
                 ..FlowSlot::default()
             };
-            table.set(flow, slot.to_words(), 0)?;
+            if feature == Feature::Learned {
+                installed.head.state = FlowState::Learning;
+                installed.learned_source = Learned::new(source, GENERATION);
+                installed.learned_destination = Learned::new(destination, GENERATION);
+            }
+            table.set(slot(flow), installed.to_words(), 0)?;
+        }
+        if feature != Feature::Plain {
+            self.install_streams(flows, slot)?;
+        }
+        Ok(())
+    }
+
+    /// What the daemon knows of streams: telephony, and more packets allowed than any flow here sends.
+    fn install_streams(&mut self, flows: u32, slot: impl Fn(u32) -> u32) -> Result<()> {
+        const CLOCK_RATE_HZ: u64 = 8000;
+        let mut stream = [0; StreamSlot::WORDS];
+        stream[StreamSlot::LIMIT] = CLOCK_RATE_HZ | u64::from(u16::MAX) << 32;
+        let mut table: Array<&mut MapData, [u64; StreamSlot::WORDS]> =
+            Array::try_from(self.map(names::STREAMS)?)?;
+        for flow in 0..flows {
+            table.set(slot(flow), stream, 0)?;
         }
         Ok(())
     }
@@ -124,6 +197,18 @@ impl Loaded {
     /// If the map refuses.
     pub fn add_device(&mut self, egress: u32, device: u32) -> Result<()> {
         Ok(DevMapHash::try_from(self.map(names::DEVICES)?)?.insert(egress, device, None, 0)?)
+    }
+
+    /// Tells the programs that send live frames whose and where to.
+    ///
+    /// # Errors
+    /// If the map refuses.
+    pub fn set_lanes(&mut self, lanes: &[Lane]) -> Result<()> {
+        let mut table: Array<&mut MapData, Lane> = Array::try_from(self.map("LANES")?)?;
+        for (flow, lane) in (0..).zip(lanes) {
+            table.set(flow, lane, 0)?;
+        }
+        Ok(())
     }
 
     /// An entry of `COUNTERS`, over all CPUs.

@@ -1,134 +1,139 @@
-//! Packets per second over veth, the relay and a bare redirect in turns.
-//!
-//! ```text
-//!   far: bare-src  ══ bare0  [bare redirect] ╗
-//!                                            ╠ sbc: out0 ══ sink :far
-//!        relay-src ══ relay0 [the relay]     ╝
-//! ```
-//! The source sends live frames of a test run, which rewrite the whole header each time: buffers come back as the last
-//! program left them. One CPU does all the work, so a rate contains the source's and the sink's cost; the ratio of two
-//! rates is therefore a little kinder than that of the programs alone, and the same on every machine.
-//!
-//! The kernel times the loop. A turn counts only if nothing else ran on the CPU meanwhile and every frame arrived, and
-//! the fastest counts: a busy machine makes turns void, not rates wrong.
+//! The rates of all contenders, in turns, so that what else the machine does meets all of them.
 
-use anyhow::{Context, Result};
-use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, XdpMode};
-use nix::sys::resource::{UsageWho, getrusage};
-use sbc_common::counter::Counter;
-use sbc_common::names::PROGRAM;
-use sbc_tests::netns::{End, Namespace, connect};
+use std::collections::HashSet;
 
-use super::FRAME_BYTES;
-use super::kernel::{Loaded, object};
+use anyhow::{Context, Result, ensure};
+use sbc_tests::process::Scratch;
 
-const FLOWS: u32 = 1000;
-const FRAMES: u32 = 65_536;
-const TURNS: usize = 60;
-/// Frames that the source has under way at once.
-const BATCH: u32 = 64;
-/// Entry of `COUNTERS` in which the sink counts.
-const RECEIVED: u32 = 127;
+use super::contender::{Contender, Nftables, Rtpengine, Xdp};
+use super::sweep::{Sweep, Turn};
+use super::testbed::{OURS, Testbed};
 
-/// Millions of packets per second, of the fastest turn of each.
+/// Flows of every contender.
+pub const FLOWS: u32 = 1000;
+/// Rounds over all contenders at full rate, and offers in each.
+const ROUNDS: usize = 12;
+const BURSTS: usize = 4;
+/// Sweeps of each contender.
+const SWEEPS: usize = 2;
+/// A rate at which something was lost is tried so often: the machine may have been busy.
+const TRIES: usize = 2;
+
+/// What a contender reached.
 #[derive(Clone, Copy, Debug)]
 pub struct Rates {
-    /// A program that redirects and does nothing else.
-    pub bare_redirect_mpps: f64,
-    /// The relay.
-    pub xdp_relay_mpps: f64,
+    /// The highest rate that it delivered, million packets per second.
+    pub best_mpps: f64,
+    /// The highest rate that it delivered without loss.
+    pub lossless_mpps: f64,
 }
+
+/// A contender, and its rates or why there are none.
+pub type Row = (&'static str, Result<Rates, String>);
 
 /// Measures.
 ///
 /// # Errors
-/// If the kernel refuses something, or packets were lost.
-pub fn measure() -> Result<Rates> {
-    let (far, sbc) = (Namespace::create("bench-far")?, Namespace::create("bench-sbc")?);
-    for namespace in [&far, &sbc] {
-        // Nothing but our frames is to arrive at the sink.
-        namespace.sysctl("ipv6/conf/default/disable_ipv6", "1")?;
+/// If the kernel refuses something, or a contender does not relay as it should.
+pub fn measure() -> Result<Vec<Row>> {
+    let scratch = Scratch::create("bench")?;
+    let mut testbed = Testbed::create(FLOWS)?;
+    let mut contenders: Vec<Box<dyn Contender + '_>> = vec![
+        Box::new(Xdp::bare_redirect(&testbed, FLOWS)?),
+        Box::new(Xdp::relay(&testbed, FLOWS)?),
+        Box::new(Nftables::nat(FLOWS, &scratch)?),
+        Box::new(Nftables::stateless(FLOWS, &scratch)?),
+    ];
+    let mut missing = None;
+    match Rtpengine::new(&testbed, FLOWS, &scratch) {
+        Ok(rtpengine) => contenders.push(Box::new(rtpengine)),
+        Err(error) => missing = Some(("rtpengine_userspace", Err(format!("{error:#}")))),
     }
-    let end = |namespace, interface| End { namespace, interface, addresses: &[] };
-    connect(end(&far, "bare-src"), end(&sbc, "bare0"))?;
-    connect(end(&far, "relay-src"), end(&sbc, "relay0"))?;
-    connect(end(&sbc, "out0"), end(&far, "sink"))?;
-    let egress = sbc.interface_index("out0")?;
+    let rates = testbed.run(|testbed| {
+        for contender in &mut contenders {
+            let name = contender.name();
+            check(testbed, contender.as_mut(), &scratch).with_context(|| format!("{name} does not relay"))?;
+        }
+        testbed.count()?;
+        measure_each(testbed, &mut contenders)
+    })?;
+    let names = contenders.iter().map(|contender| contender.name());
+    Ok(names.zip(rates.into_iter().map(Ok)).chain(missing).collect())
+}
 
-    let bench_object = object("SBC_BENCH_OBJECT")?;
-    let mut relay = Loaded::new(&object("SBC_EBPF_OBJECT")?, FLOWS, &[])?;
-    let mut bare = Loaded::new(&bench_object, FLOWS, &[("EGRESS", egress)])?;
-    let mut ends = Loaded::new(&bench_object, FLOWS, &[("FLOW_COUNT", FLOWS)])?;
-    let ingress = sbc.interface_index("relay0")?;
-    sbc.enter(|| -> Result<()> {
-        relay.install(FLOWS, ingress, egress, egress)?;
-        bare.add_device(egress, egress)?;
-        bare.program("bare_redirect")?.attach("bare0", XdpMode::Driver)?;
-        relay.program(PROGRAM)?.attach("relay0", XdpMode::Driver)?;
-        Ok(())
-    })??;
-    far.enter(|| -> Result<()> {
-        ends.program("sink")?.attach("sink", XdpMode::Driver)?;
-        Ok(())
-    })??;
+/// Every flow arrives at the far end, from our address if it is to be, with checksums that are right.
+fn check(testbed: &mut Testbed, contender: &mut dyn Contender, scratch: &Scratch) -> Result<()> {
+    contender.enter(testbed)?;
+    testbed.set_lanes(contender.lanes())?;
+    let arrived = testbed.sample(scratch)?;
+    contender.leave(testbed)?;
+    let right = |from_us: bool| !contender.rewrites() || from_us;
+    let arrived = arrived.iter().filter(|packet| packet.checksums_right && right(packet.source.ip() == OURS));
+    // The SSRC is the number of the flow.
+    let flows: HashSet<&[u8]> = arrived.filter_map(|packet| packet.payload.get(8..12)).collect();
+    ensure!(flows.len() == FLOWS as usize, "of {FLOWS} flows {} arrive as they should", flows.len());
+    Ok(())
+}
 
-    let sources = [far.interface_index("bare-src")?, far.interface_index("relay-src")?];
-    let mut best = [None::<u64>; 2];
-    far.enter(|| -> Result<()> {
-        prefer_this_thread();
-        for _ in 0..TURNS {
-            for (at, source) in sources.into_iter().enumerate() {
-                let before = relay.counted(Counter::ForwardOther.number())?;
-                let turn = turn(&mut ends, source)?;
-                let forwarded = relay.counted(Counter::ForwardOther.number())? - before;
-                if at == 0 || forwarded == u64::from(FRAMES) {
-                    best[at] = best[at].into_iter().chain(turn).min();
+fn measure_each(testbed: &mut Testbed, contenders: &mut [Box<dyn Contender + '_>]) -> Result<Vec<Rates>> {
+    let mut turns: Vec<Vec<Turn>> = vec![Vec::new(); contenders.len()];
+    for _ in 0..ROUNDS {
+        for (contender, turns) in contenders.iter_mut().zip(&mut turns) {
+            if contender.holds_sender() {
+                put_in_place(testbed, contender.as_mut())?;
+                for _ in 0..BURSTS {
+                    turns.extend(testbed.burst()?);
                 }
+                contender.leave(testbed)?;
             }
         }
-        Ok(())
-    })??;
-    let [bare_redirect_mpps, xdp_relay_mpps] = best.map(|ns| ns.map(|ns| 1e3 / ns as f64));
-    let void = || format!("all {TURNS} turns were void: the machine is too busy, or frames are lost");
-    Ok(Rates {
-        bare_redirect_mpps: bare_redirect_mpps.with_context(void)?,
-        xdp_relay_mpps: xdp_relay_mpps.with_context(void)?,
-    })
-}
-
-/// Sends the frames of a turn from an interface of the far end. Nanoseconds per frame, if the turn counts.
-fn turn(ends: &mut Loaded, source: u32) -> Result<Option<u64>> {
-    let (received, preempted) = (ends.counted(RECEIVED)?, preemptions()?);
-    let run = ends.program("generate")?.test_run(TestRunOptions {
-        data_in: Some(&[0; FRAME_BYTES]),
-        ctx_in: Some(&live_context(source)),
-        repeat: FRAMES,
-        attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
-        ..TestRunOptions::new()
-    })?;
-    let undisturbed = preemptions()? == preempted;
-    let complete = ends.counted(RECEIVED)? - received == u64::from(FRAMES);
-    let ns = u64::try_from(run.duration.as_nanos())?;
-    Ok((undisturbed && complete).then_some(ns))
-}
-
-/// How often something else ran in place of this thread. That it waits by itself, before and after the loop, is none.
-fn preemptions() -> Result<i64> {
-    Ok(getrusage(UsageWho::RUSAGE_THREAD)?.involuntary_context_switches())
-}
-
-/// Lets other work on the machine wait for this thread, where that is allowed; else more turns are void.
-fn prefer_this_thread() {
-    let priority = libc::sched_param { sched_priority: 1 };
-    // SAFETY: changes how the calling thread is scheduled and nothing else.
-    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) };
-}
-
-/// `struct xdp_md` of a frame on an interface: data, end of data, metadata, interface, queue, egress interface.
-fn live_context(interface: u32) -> [u8; 24] {
-    let mut context = [0; 24];
-    for (field, value) in context.chunks_exact_mut(4).zip([0, FRAME_BYTES as u32, 0, interface, 0, 0]) {
-        field.copy_from_slice(&value.to_ne_bytes());
     }
-    context
+    let mut rates: Vec<Rates> = turns.iter().map(|turns| rates(turns)).collect();
+    for _ in 0..SWEEPS {
+        for (contender, rates) in contenders.iter_mut().zip(&mut rates) {
+            put_in_place(testbed, contender.as_mut())?;
+            let sweep = sweep(testbed, contender.as_mut())?;
+            contender.leave(testbed)?;
+            rates.best_mpps = rates.best_mpps.max(sweep.best_pps() / 1e6);
+            rates.lossless_mpps = rates.lossless_mpps.max(sweep.lossless_pps().unwrap_or(0.0) / 1e6);
+        }
+    }
+    Ok(rates)
+}
+
+/// The rates of some offers at full rate.
+fn rates(turns: &[Turn]) -> Rates {
+    let best =
+        |turns: &mut dyn Iterator<Item = &Turn>| turns.map(Turn::delivered_pps).fold(0.0, f64::max) / 1e6;
+    Rates {
+        best_mpps: best(&mut turns.iter()),
+        lossless_mpps: best(&mut turns.iter().filter(|turn| turn.is_lossless())),
+    }
+}
+
+fn put_in_place(testbed: &mut Testbed, contender: &mut dyn Contender) -> Result<()> {
+    contender.enter(testbed)?;
+    testbed.set_lanes(contender.lanes())?;
+    testbed.warm_up()
+}
+
+fn sweep(testbed: &mut Testbed, contender: &mut dyn Contender) -> Result<Sweep> {
+    let mut sweep = Sweep::default();
+    while let Some(asked) = sweep.next_pps() {
+        let mut best: Option<Turn> = None;
+        for _ in 0..TRIES {
+            let turn = testbed.offer(asked)?;
+            let better = best.is_none_or(|best| turn.received * best.sent > best.received * turn.sent);
+            if better {
+                best = Some(turn);
+            }
+            if turn.is_lossless() {
+                break;
+            }
+            contender.recover(testbed)?;
+            testbed.set_lanes(contender.lanes())?;
+        }
+        sweep.add(asked, best.context("an offer without a turn")?);
+    }
+    Ok(sweep)
 }

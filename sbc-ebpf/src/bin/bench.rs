@@ -1,20 +1,23 @@
-//! Programs that only benches load: a packet source, a wrapper that runs the media path over random flows, and what
-//! they are compared with. An object of its own, so that nothing of it is in the production object.
+//! Programs that only benches load: packet sources, wrappers that run the production path over random flows, and what
+//! that is compared with. An object of its own, so that nothing of it is in the production object.
 //!
-//! Flow number `n` arrives at port `n mod 65536` of the address `10.0.(n / 65536).1` from port 10000 of
-//! `198.18.(n / 256 mod 256).(n mod 256)`.
+//! Flow number `n` comes from port 10000 of `198.18.(n / 256 mod 256).(n mod 256)`. Where a program chooses its flow by
+//! chance it goes to port `n mod 65536` of `10.0.(n / 65536).1`; where it sends live frames, to wherever `LANES` says.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(not(target_arch = "bpf"), expect(dead_code, reason = "only the kernel runs it"))]
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_REDIRECT, XDP_TX};
+use aya_ebpf::btf_maps::Array;
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+use aya_ebpf::macros::btf_map;
 #[cfg(target_arch = "bpf")]
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
+use sbc_common::checksum;
 use sbc_ebpf::ctx::{Frame, Window};
 use sbc_ebpf::maps::{COUNTERS, DEVICES};
-use sbc_ebpf::{emit, media};
+use sbc_ebpf::{emit, entry};
 
 /// How many flows there are; set by the loader.
 #[unsafe(no_mangle)]
@@ -24,24 +27,61 @@ static FLOW_COUNT: u32 = 1;
 #[unsafe(no_mangle)]
 static EGRESS: u32 = 0;
 
-/// Entries of `COUNTERS` that the media path does not use.
+/// Entries of `COUNTERS` that the production path does not use.
 const RECEIVED: u32 = 127;
 const NEXT_FLOW: u32 = 126;
+const ROUND: u32 = 125;
 
-const HEADERS: usize = 54;
+const ETHERNET_AND_IPV4: usize = 34;
+const HEADERS: usize = 42;
+const RTP_HEADERS: usize = 54;
 const FRAME_BYTES: u16 = 214;
 const SOURCE_PORT: u16 = 10_000;
+const SIP_PORT: u16 = 5060;
+/// Samples in a packet of 20 ms at 8000 Hz.
+const SAMPLES: u32 = 160;
 
-/// Sends the next flow's packet; for live frames, whose buffers come back as the last program left them.
+/// Where a live flow's frames come from and go to, filled in by the loader.
+///
+/// One word of addresses, source first, as they lie in memory; one of the destination port as it lies in memory, the
+/// IPv4 header's checksum likewise, and the sum over what the UDP checksum covers, sequence number and timestamp zero.
+type Lane = [u64; 2];
+
+/// Lanes by flow number.
+#[btf_map]
+static LANES: Array<Lane, 1024> = Array::new();
+
+/// Sends the next flow's RTP packet; for live frames, whose buffers come back as the last program left them. The
+/// sequence numbers and timestamps of each flow go on.
 #[cfg_attr(target_arch = "bpf", xdp)]
 fn generate(ctx: XdpContext) -> u32 {
-    let Some(next) = COUNTERS.get_ptr_mut(NEXT_FLOW) else { return XDP_ABORTED };
-    // SAFETY: the entry is this CPU's own.
-    let flow = unsafe {
-        *next = if *next + 1 < u64::from(flow_count()) { *next + 1 } else { 0 };
-        *next as u32
-    };
-    write_headers(&ctx, flow).map_or(XDP_ABORTED, |()| XDP_TX)
+    try_generate(&ctx).map_or(XDP_ABORTED, |()| XDP_TX)
+}
+
+#[inline(always)]
+fn try_generate(ctx: &XdpContext) -> Option<()> {
+    let (flow, round) = next_flow()?;
+    let headers = Headers::of_lane(LANES.get(flow)?);
+    let frame = Frame::of(ctx);
+    let rtp: Window<RTP_HEADERS> = frame.window(0)?;
+    let (sequence, timestamp) = ((round as u16).to_be(), (round as u32).wrapping_mul(SAMPLES).to_be());
+    rtp.store16::<42>(u16::from_ne_bytes([0x80, 0]));
+    rtp.store16::<44>(sequence);
+    rtp.store32::<46>(timestamp);
+    rtp.store32::<50>(flow);
+    headers.write(&frame, u64::from(sequence) + u64::from(timestamp))
+}
+
+/// Sends the next flow's SIP request, which is in the frame already: only the headers in front of it are written.
+#[cfg_attr(target_arch = "bpf", xdp)]
+fn flood(ctx: XdpContext) -> u32 {
+    try_flood(&ctx).map_or(XDP_ABORTED, |()| XDP_TX)
+}
+
+#[inline(always)]
+fn try_flood(ctx: &XdpContext) -> Option<()> {
+    let (flow, _) = next_flow()?;
+    Headers::of_lane(LANES.get(flow)?).write(&Frame::of(ctx), 0)
 }
 
 /// What the relay is compared with: a redirect and nothing else.
@@ -52,28 +92,87 @@ fn bare_redirect(_: XdpContext) -> u32 {
     DEVICES.redirect(egress, 0).map_or(XDP_ABORTED, |_| XDP_REDIRECT)
 }
 
-/// The far end: counts and drops.
+/// What the guard is compared with: a drop and nothing else.
 #[cfg_attr(target_arch = "bpf", xdp)]
-fn sink(_: XdpContext) -> u32 {
-    emit::count(RECEIVED);
+fn bare_drop(_: XdpContext) -> u32 {
     XDP_DROP
 }
 
-/// The cost of `pick_and_relay` without the media path.
+/// The same in front of the production path, which goes on for everybody but the forged sources.
 #[cfg_attr(target_arch = "bpf", xdp)]
-fn pick(ctx: XdpContext) -> u32 {
-    write_headers(&ctx, random_flow()).map_or(XDP_ABORTED, |()| XDP_DROP)
+fn bare_guard(ctx: XdpContext) -> u32 {
+    let Some(headers) = Frame::of(&ctx).window::<ETHERNET_AND_IPV4>(0) else {
+        return entry::run(&ctx).action();
+    };
+    if headers.load16::<12>() == 0x0800u16.to_be() && headers.load16::<26>() == u16::from_ne_bytes([198, 18])
+    {
+        return XDP_DROP;
+    }
+    entry::run(&ctx).action()
 }
 
-/// A packet of a random flow through the media path. The packet of the run before is overwritten.
+/// The far end: counts our frames and drops all.
+#[cfg_attr(target_arch = "bpf", xdp)]
+fn sink(ctx: XdpContext) -> u32 {
+    if Frame::of(&ctx).length() == usize::from(FRAME_BYTES) {
+        emit::count(RECEIVED);
+    }
+    XDP_DROP
+}
+
+/// The cost of `pick_and_relay` without the production path.
+#[cfg_attr(target_arch = "bpf", xdp)]
+fn pick(ctx: XdpContext) -> u32 {
+    pick_rtp(&ctx).map_or(XDP_ABORTED, |()| XDP_DROP)
+}
+
+/// A packet of a random flow. The packet of the run before is overwritten.
 #[cfg_attr(target_arch = "bpf", xdp)]
 fn pick_and_relay(ctx: XdpContext) -> u32 {
-    if write_headers(&ctx, random_flow()).is_none() {
-        return XDP_ABORTED;
+    pick_rtp(&ctx).map_or(XDP_ABORTED, |()| entry::run(&ctx).action())
+}
+
+/// A SIP request of a random source, dropped by the bare program: what `pick_and_refuse` is compared with.
+#[cfg_attr(target_arch = "bpf", xdp)]
+fn pick_and_drop(ctx: XdpContext) -> u32 {
+    pick_sip(&ctx).map_or(XDP_ABORTED, |()| XDP_DROP)
+}
+
+/// A SIP request of a random source.
+#[cfg_attr(target_arch = "bpf", xdp)]
+fn pick_and_refuse(ctx: XdpContext) -> u32 {
+    pick_sip(&ctx).map_or(XDP_ABORTED, |()| entry::run(&ctx).action())
+}
+
+#[inline(always)]
+fn pick_rtp(ctx: &XdpContext) -> Option<()> {
+    let flow = random_flow();
+    let frame = Frame::of(ctx);
+    let rtp: Window<RTP_HEADERS> = frame.window(0)?;
+    rtp.store64::<42>(u64::from_ne_bytes([0x80, 0, 0, 1, 0, 0, 0, 160]));
+    rtp.store32::<50>(flow);
+    Headers::unsummed(flow, flow as u16).write(&frame, 0)
+}
+
+#[inline(always)]
+fn pick_sip(ctx: &XdpContext) -> Option<()> {
+    Headers::unsummed(random_flow(), SIP_PORT).write(&Frame::of(ctx), 0)
+}
+
+/// The number of the next flow in turn, and how many turns there were.
+#[inline(always)]
+fn next_flow() -> Option<(u32, u64)> {
+    let (next, round) = (COUNTERS.get_ptr_mut(NEXT_FLOW)?, COUNTERS.get_ptr_mut(ROUND)?);
+    // SAFETY: the entries are this CPU's own.
+    unsafe {
+        if *next + 1 < u64::from(flow_count()) {
+            *next += 1;
+        } else {
+            *next = 0;
+            *round += 1;
+        }
+        Some((*next as u32, *round))
     }
-    let number = media::relay(&ctx).counter();
-    emit::count(number);
-    number
 }
 
 fn flow_count() -> u32 {
@@ -88,28 +187,61 @@ fn random_flow() -> u32 {
     ((u64::from(random) * u64::from(flow_count())) >> 32) as u32
 }
 
-/// Ethernet, IPv4, UDP and RTP headers of a flow's packet. The checksums are not computed: nobody here reads them.
-#[inline(always)]
-fn write_headers(ctx: &XdpContext, flow: u32) -> Option<()> {
-    let headers: Window<HEADERS> = Frame::of(ctx).window(0)?;
-    let [_, _, high, low] = flow.to_be_bytes();
-    let slot = (flow >> 16) as u8;
-    headers.store64::<0>(u64::from_ne_bytes([2, 0, 0, 0, 0, 1, 2, 0]));
-    headers.store32::<8>(u32::from_ne_bytes([0, 0, 0, 2]));
-    headers.store16::<12>(0x0800u16.to_be());
-    headers.store16::<14>(0x4500u16.to_be());
-    headers.store16::<16>((FRAME_BYTES - 14).to_be());
-    headers.store32::<18>(0x0000_4000u32.to_be());
-    headers.store32::<22>(u32::from_ne_bytes([64, 17, 0x12, 0x34]));
-    headers.store32::<26>(u32::from_ne_bytes([198, 18, high, low]));
-    headers.store32::<30>(u32::from_ne_bytes([10, 0, slot, 1]));
-    headers.store16::<34>(SOURCE_PORT.to_be());
-    headers.store16::<36>((flow as u16).to_be());
-    headers.store16::<38>((FRAME_BYTES - 34).to_be());
-    headers.store16::<40>(0x5678u16.to_be());
-    headers.store64::<42>(u64::from_ne_bytes([0x80, 0, 0, 1, 0, 0, 0, 160]));
-    headers.store32::<50>(flow);
-    Some(())
+/// What differs between the Ethernet, IPv4 and UDP headers of two flows.
+struct Headers {
+    source_address: u32,
+    destination_address: u32,
+    destination_port: u16,
+    ip_checksum: u16,
+    udp_sum: u32,
+}
+
+impl Headers {
+    #[inline(always)]
+    fn of_lane(lane: &Lane) -> Self {
+        let [addresses, rest] = *lane;
+        Self {
+            source_address: addresses as u32,
+            destination_address: (addresses >> 32) as u32,
+            destination_port: rest as u16,
+            ip_checksum: (rest >> 16) as u16,
+            udp_sum: (rest >> 32) as u32,
+        }
+    }
+
+    /// Of a flow whose checksums nobody reads.
+    #[inline(always)]
+    fn unsummed(flow: u32, destination_port: u16) -> Self {
+        let [_, _, high, low] = flow.to_be_bytes();
+        Self {
+            source_address: u32::from_ne_bytes([198, 18, high, low]),
+            destination_address: u32::from_ne_bytes([10, 0, (flow >> 16) as u8, 1]),
+            destination_port: destination_port.to_be(),
+            ip_checksum: 0x1234,
+            udp_sum: 0x5678,
+        }
+    }
+
+    /// Writes them; `more` is what the UDP checksum covers beside the sum that is known.
+    #[inline(always)]
+    fn write(&self, frame: &Frame, more: u64) -> Option<()> {
+        let headers: Window<HEADERS> = frame.window(0)?;
+        headers.store64::<0>(u64::from_ne_bytes([2, 0, 0, 0, 0, 1, 2, 0]));
+        headers.store32::<8>(u32::from_ne_bytes([0, 0, 0, 2]));
+        headers.store16::<12>(0x0800u16.to_be());
+        headers.store16::<14>(0x4500u16.to_be());
+        headers.store16::<16>((FRAME_BYTES - 14).to_be());
+        headers.store32::<18>(0x0000_4000u32.to_be());
+        headers.store16::<22>(u16::from_ne_bytes([64, 17]));
+        headers.store16::<24>(self.ip_checksum);
+        headers.store32::<26>(self.source_address);
+        headers.store32::<30>(self.destination_address);
+        headers.store16::<34>(SOURCE_PORT.to_be());
+        headers.store16::<36>(self.destination_port);
+        headers.store16::<38>((FRAME_BYTES - 34).to_be());
+        headers.store16::<40>(!checksum::fold(u64::from(self.udp_sum) + more));
+        Some(())
+    }
 }
 
 #[cfg(target_arch = "bpf")]
