@@ -79,6 +79,8 @@ pub struct ConnectionLimits {
 pub struct RealmShell {
     /// The realm's addresses need not exist yet when the daemon starts.
     pub may_appear_later: bool,
+    /// DSCP of signalling that leaves on this realm, 0 to 63 (R-QOS-1).
+    pub dscp_signalling: u8,
     /// Certificate chain and key of its TLS listener.
     pub tls: Option<TlsFiles>,
 }

@@ -12,7 +12,7 @@ pub mod tls;
 mod udp;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,7 +26,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
 
 use crate::clock::now;
-use crate::config::Config;
+use crate::config::{Config, RealmShell};
 use conn::{Connections, Opener};
 use gate::Gate;
 use udp::UdpListener;
@@ -132,18 +132,16 @@ impl Bound {
         let realm = usize::from(listener.realm.0);
         let shell = config.realms.get(realm).context("its realm is not configured")?;
         let tls = match listener.transport {
-            Transport::Udp => return Ok(Self::Udp(id, udp::bind(listener.bind, shell.may_appear_later)?)),
+            Transport::Udp => return Ok(Self::Udp(id, udp::bind(listener.bind, shell)?)),
             Transport::Tcp => None,
             Transport::Tls => {
                 let files = shell.tls.as_ref().context("no certificate is configured")?;
                 Some(tls::Endpoint::load(id, files, &config.tls_peers)?)
             }
         };
-        let socket = tcp::listen(listener.bind, shell.may_appear_later)?;
-        Ok(Self::Stream(
-            socket,
-            Opener { listener: id, realm: listener.realm, local: listener.bind.ip(), tls },
-        ))
+        let socket = tcp::listen(listener.bind, shell)?;
+        let (realm, dscp) = (listener.realm, shell.dscp_signalling);
+        Ok(Self::Stream(socket, Opener { listener: id, realm, local: listener.bind.ip(), dscp, tls }))
     }
 }
 
@@ -243,15 +241,22 @@ impl Drop for Transports {
 }
 
 /// Applies what every SIP socket of ours has in common.
-fn prepare(socket: &socket2::Socket, bind: SocketAddr, may_appear_later: bool) -> std::io::Result<()> {
+fn prepare(socket: &socket2::Socket, bind: SocketAddr, realm: &RealmShell) -> std::io::Result<()> {
     socket.set_nonblocking(true)?;
     if bind.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    if may_appear_later {
+    mark(socket, bind.ip(), realm.dscp_signalling)?;
+    if realm.may_appear_later {
         if bind.is_ipv4() { socket.set_freebind_v4(true)? } else { socket.set_freebind_v6(true)? }
     }
     socket.bind(&bind.into())
+}
+
+/// Marks what leaves by a socket (RFC 2474).
+fn mark(socket: &socket2::Socket, local: IpAddr, dscp: u8) -> std::io::Result<()> {
+    let class = u32::from(dscp) << 2;
+    if local.is_ipv4() { socket.set_tos_v4(class) } else { socket.set_tclass_v6(class) }
 }
 
 #[cfg(test)]

@@ -266,7 +266,7 @@ fn all_problems_are_reported_at_once_and_located() {
             "/etc/sbc/sbc.toml:2:8: error: public.bind: 0.0.0.0 is forbidden here: it stands for any address, and \
              peers are told exactly one (allowed: an IPv4 or IPv6 address, for example \"192.0.2.10\")",
             "/etc/sbc/sbc.toml:3:1: error: public.pears: unknown key (allowed: did you mean `peers`? advertised, \
-             advertised_tcp, advertised_tls, advertised_udp, bind, certificate, hide_topology, key, latch_seconds, may_appear_later, media, media_source, next_hop, peers, prime_seconds, \
+             advertised_tcp, advertised_tls, advertised_udp, bind, certificate, dscp_signalling, hide_topology, key, latch_seconds, may_appear_later, media, media_source, next_hop, peers, prime_seconds, \
              relatch_seconds, rtcp_mux, tcp, tls, tls_ca, tls_name, tls_verify, udp)",
             "/etc/sbc/sbc.toml:4:7: error: public.udp: out of bounds: 70000 (allowed: a whole number from 1 to 65535)",
             "/etc/sbc/sbc.toml:6:8: error: private.bind: syntax error: \"10.0.0\" is not an address (allowed: an \

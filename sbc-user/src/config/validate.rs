@@ -35,6 +35,8 @@ pub(super) const SIPS_PORT: u16 = 5061;
 const MEDIA_PORTS: RangeInclusive<u16> = 20_000..=27_999;
 /// Expedited forwarding (RFC 3246), for audio and video alike (R-QOS-1).
 const MEDIA_DSCP: u8 = 46;
+/// Assured forwarding 41, as telephone systems mark signalling (R-QOS-1).
+const SIGNALLING_DSCP: u8 = 34;
 /// A phone that sends packets of 10 ms where 20 were agreed, or all of a second's at once after the network stood still,
 /// is no flood.
 const RATE_FACTOR: u32 = 3;
@@ -184,14 +186,15 @@ fn draft_realm<'a>(section: &'a RealmSection, base_dir: &Path) -> Option<DraftRe
                     .quarantine_seconds
                     .as_ref()
                     .map_or(QUARANTINE, |at| Duration::from_secs(at.value.into())),
-                dscp_audio: dscp(media.dscp_audio.as_ref()),
-                dscp_video: dscp(media.dscp_video.as_ref()),
+                dscp_audio: dscp(media.dscp_audio.as_ref(), MEDIA_DSCP),
+                dscp_video: dscp(media.dscp_video.as_ref(), MEDIA_DSCP),
                 rate_factor: media.rate_factor.as_ref().map_or(RATE_FACTOR, |at| at.value),
             },
             hide_topology: section.hide_topology,
         },
         shell: RealmShell {
             may_appear_later: section.may_appear_later,
+            dscp_signalling: dscp(section.dscp_signalling.as_ref(), SIGNALLING_DSCP),
             tls: section.certificate.as_ref().zip(section.key.as_ref()).map(|(certificate, key)| TlsFiles {
                 certificate: base_dir.join(&certificate.value),
                 key: base_dir.join(&key.value),
@@ -202,8 +205,8 @@ fn draft_realm<'a>(section: &'a RealmSection, base_dir: &Path) -> Option<DraftRe
     })
 }
 
-fn dscp(written: Option<&At<u32>>) -> u8 {
-    written.and_then(|at| u8::try_from(at.value).ok()).unwrap_or(MEDIA_DSCP)
+fn dscp(written: Option<&At<u32>>, default: u8) -> u8 {
+    written.and_then(|at| u8::try_from(at.value).ok()).unwrap_or(default)
 }
 
 /// Realms that receive media on one address and say nothing of ports share the default range in equal parts.

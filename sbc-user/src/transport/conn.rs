@@ -29,6 +29,8 @@ pub(super) struct Opener {
     pub(super) listener: ListenerId,
     pub(super) realm: RealmId,
     pub(super) local: IpAddr,
+    /// How what leaves is marked.
+    pub(super) dscp: u8,
     pub(super) tls: Option<tls::Endpoint>,
 }
 
@@ -177,7 +179,7 @@ impl Connections {
         tokio::spawn(async move {
             let remote = line.flow.remote;
             let opened = async {
-                let stream = tcp::open(opener.local, remote).await?;
+                let stream = tcp::open(opener.local, opener.dscp, remote).await?;
                 tcp::tune(&stream)?;
                 Ok(match &opener.tls {
                     None => Stream::Tcp(stream),

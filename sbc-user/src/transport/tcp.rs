@@ -9,13 +9,14 @@ use tracing::warn;
 
 use super::conn::{Connections, Opener};
 use super::limits;
+use crate::config::RealmShell;
 
 /// A listening socket.
-pub(super) fn listen(bind: SocketAddr, may_appear_later: bool) -> io::Result<TcpListener> {
+pub(super) fn listen(bind: SocketAddr, realm: &RealmShell) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(bind), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for the connections of its predecessor to be forgotten.
     socket.set_reuse_address(true)?;
-    super::prepare(&socket, bind, may_appear_later)?;
+    super::prepare(&socket, bind, realm)?;
     socket.listen(limits::BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
@@ -41,8 +42,9 @@ pub(super) fn spawn_accept(listener: TcpListener, opener: Opener, connections: C
 }
 
 /// Opens a connection from our address of that side.
-pub(super) async fn open(local: IpAddr, remote: SocketAddr) -> io::Result<TcpStream> {
+pub(super) async fn open(local: IpAddr, dscp: u8, remote: SocketAddr) -> io::Result<TcpStream> {
     let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    super::mark(&SockRef::from(&socket), local, dscp)?;
     socket.bind(SocketAddr::new(local, 0))?;
     match tokio::time::timeout(limits::CONNECT, socket.connect(remote)).await {
         Ok(connected) => connected,
@@ -50,7 +52,8 @@ pub(super) async fn open(local: IpAddr, remote: SocketAddr) -> io::Result<TcpStr
     }
 }
 
-/// Small messages leave at once, and a dead peer is noticed.
+/// Small messages leave at once, and a dead peer is noticed. How its packets are marked it has from its listener, or
+/// from before it was connected.
 pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let keep_alive = TcpKeepalive::new()

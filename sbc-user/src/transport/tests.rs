@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject as _;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -133,6 +134,25 @@ async fn datagrams_go_both_ways() {
     let (length, from) = tokio::time::timeout(PATIENCE, peer.recv_from(&mut buffer)).await.unwrap().unwrap();
     assert_eq!((&buffer[..length], from), (&b"out"[..], (place.ours, 5060).into()));
     assert_eq!(transports.take_failed(), None);
+}
+
+/// Of both families, bound, accepted and opened.
+#[tokio::test]
+async fn sockets_mark_what_leaves() {
+    let realm = RealmShell { dscp_signalling: 34, ..RealmShell::default() };
+    for ip in [IpAddr::from([127, 0, 0, 1]), IpAddr::from(std::net::Ipv6Addr::LOCALHOST)] {
+        let class = |socket: SockRef<'_>| {
+            if ip.is_ipv4() { socket.tos_v4().unwrap() } else { socket.tclass_v6().unwrap() }
+        };
+        let any_port = SocketAddr::new(ip, 0);
+        let datagrams = udp::bind(any_port, &realm).unwrap();
+        let listener = tcp::listen(any_port, &realm).unwrap();
+        let opened = tcp::open(ip, 10, listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        assert_eq!(class(SockRef::from(&datagrams)), 34 << 2, "{ip}");
+        assert_eq!(class(SockRef::from(&accepted)), 34 << 2, "{ip}");
+        assert_eq!(class(SockRef::from(&opened)), 10 << 2, "{ip}");
+    }
 }
 
 #[tokio::test]

@@ -13,17 +13,18 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::{Counters, TransportEvent, count, limits};
+use crate::config::RealmShell;
 
 /// The largest UDP payload.
 const MAX_DATAGRAM: usize = 65_535;
 
 /// A bound socket.
-pub(super) fn bind(bind: SocketAddr, may_appear_later: bool) -> io::Result<UdpSocket> {
+pub(super) fn bind(bind: SocketAddr, realm: &RealmShell) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(bind), Type::DGRAM, Some(Protocol::UDP))?;
     // Beyond the system's limit the kernel gives what it may; either is enough to start.
     socket.set_recv_buffer_size(limits::UDP_BUFFER)?;
     socket.set_send_buffer_size(limits::UDP_BUFFER)?;
-    super::prepare(&socket, bind, may_appear_later)?;
+    super::prepare(&socket, bind, realm)?;
     UdpSocket::from_std(socket.into())
 }
 
