@@ -34,6 +34,8 @@ pub enum Request {
     Engine(Command),
     /// The dataplane, about a trace of packets.
     Trace(TraceOrder),
+    /// The dataplane: compare what it should hold with what it holds, and mend it.
+    Reconcile,
 }
 
 /// The event loop's answer.
@@ -61,6 +63,8 @@ pub enum Answer {
     Changed(Result<usize, ListRefusal>),
     /// To a trace order: how the trace stands, or why it cannot be.
     Traced(Result<TraceView, String>),
+    /// To `Reconcile`: what differed.
+    Reconciled(Vec<dto::Difference>),
 }
 
 /// Figures of the shell around the engine.
@@ -98,6 +102,11 @@ impl Asker {
     /// As [`Self::ask`], about a trace.
     pub async fn trace(&self, order: TraceOrder) -> Option<Answer> {
         self.request(Request::Trace(order)).await
+    }
+
+    /// As [`Self::ask`], about a comparison.
+    pub async fn reconcile(&self) -> Option<Answer> {
+        self.request(Request::Reconcile).await
     }
 
     async fn request(&self, request: Request) -> Option<Answer> {

@@ -6,6 +6,7 @@ pub mod check;
 mod doctor;
 mod firewall;
 mod guard;
+mod reconcile;
 mod status;
 mod trace;
 
@@ -123,6 +124,10 @@ enum Command {
     ///
     /// Packets are counted where they are forwarded: "->" from the caller to the called side, "<-" back.
     Calls,
+    /// Compare what the kernel should hold with what it holds (program, addresses, next hops, flows), and mend it.
+    ///
+    /// Changes nothing that is right, calls do not notice. Exit codes: 0 everything is right now, 1 something is not.
+    Reconcile,
 }
 
 /// Runs the command.
@@ -138,6 +143,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         Command::Block { action } => guard::block(&arguments.socket, action, arguments.json),
         Command::Trace { action } => trace::run(&arguments.socket, action, arguments.json),
         Command::Calls => calls::run(&arguments.socket, arguments.json),
+        Command::Reconcile => reconcile::run(&arguments.socket, arguments.json),
     };
     match done {
         Ok(code) => code,

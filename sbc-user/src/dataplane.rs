@@ -12,6 +12,7 @@ pub mod relay;
 mod send_once;
 pub mod xdp;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -72,8 +73,33 @@ pub trait Dataplane {
         None
     }
 
+    /// Compares everything that should be in force with what is, and mends it. What differed.
+    fn reconcile(&mut self) -> Vec<Difference> {
+        Vec::new()
+    }
+
     /// The calls that have a plan here.
     fn snapshot(&self) -> Vec<CallId>;
+}
+
+/// Something that was not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// What it is: a slot, an address, a next hop, a device, a link.
+    pub object: &'static str,
+    /// Which.
+    pub subject: String,
+    /// How it was.
+    pub found: String,
+    /// Whether it is as it should be now.
+    pub mended: bool,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { object, subject, found, mended } = self;
+        write!(f, "{object} {subject} {found}{}", if *mended { "; mended" } else { "; NOT mended" })
+    }
 }
 
 /// A plan in force, with what its carrier knows of it besides. It outlives the daemon in the store.

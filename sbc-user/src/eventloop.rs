@@ -22,7 +22,7 @@ use sbc_core::{Input, Output};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
-use crate::admin::{Answer, Question, Request, ShellStatus};
+use crate::admin::{Answer, Question, Request, ShellStatus, dto};
 use crate::clock::{SystemRng, now};
 use crate::dataplane::{Dataplane, DataplaneEvent};
 use crate::record_sink::RecordSink;
@@ -163,14 +163,7 @@ impl<D: Dataplane> EventLoop<D> {
                 () = sleep_until(wake) => self.time_has_come(),
                 () = inlets.media.readable() => self.dataplane.handle_timeout(Instant::now()),
                 Some(question) = inlets.questions.recv() => {
-                    match question.request {
-                        Request::Engine(command) => self.ask(command, Asker::Operator(question.answer)),
-                        Request::Trace(order) => {
-                            let view = self.dataplane.trace(Instant::now(), order);
-                            // An operator who has gone away needs no answer.
-                            let _ = question.answer.send(Answer::Traced(view));
-                        }
-                    }
+                    self.question(question);
                 }
                 Some(event) = inlets.transport.recv() => {
                     self.transport(event);
@@ -246,6 +239,31 @@ impl<D: Dataplane> EventLoop<D> {
         info!("stopping: ending the calls in progress");
         self.life = Life::Ending { until: Instant::now() + FAREWELL };
         self.ask(Command::HangUpAll, Asker::Stop);
+    }
+
+    fn question(&mut self, Question { request, answer }: Question) {
+        match request {
+            Request::Engine(command) => self.ask(command, Asker::Operator(answer)),
+            Request::Trace(order) => {
+                let view = self.dataplane.trace(Instant::now(), order);
+                // An operator who has gone away needs no answer.
+                let _ = answer.send(Answer::Traced(view));
+            }
+            Request::Reconcile => {
+                let differences = self.dataplane.reconcile();
+                for difference in &differences {
+                    warn!(%difference, "the kernel did not hold what it should");
+                }
+                let told = differences.into_iter().map(|difference| dto::Difference {
+                    object: difference.object.to_owned(),
+                    subject: difference.subject,
+                    found: difference.found,
+                    mended: difference.mended,
+                });
+                // An operator who has gone away needs no answer.
+                let _ = answer.send(Answer::Reconciled(told.collect()));
+            }
+        }
     }
 
     fn ask(&mut self, command: Command, asker: Asker) {

@@ -103,6 +103,20 @@ impl Bench {
         self.sbcd.pins().join(format!("v{}", sbc_common::limits::ABI))
     }
 
+    /// Writes an entry of a map.
+    fn write(&self, map: &str, key: &[u8], value: &[u8]) {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>();
+        let words =
+            [vec!["key".to_owned(), "hex".to_owned()], hex(key), vec!["value".into(), "hex".into()]].concat();
+        self.bpftool(&["map", "update", "pinned"], map, &words, value);
+    }
+
+    fn bpftool(&self, command: &[&str], pin: &str, words: &[String], bytes: &[u8]) {
+        let mut bpftool = std::process::Command::new("bpftool");
+        let bytes = bytes.iter().map(|byte| format!("{byte:02x}"));
+        run(bpftool.args(command).arg(self.pins().join(pin)).args(words).args(bytes)).unwrap();
+    }
+
     fn reserved(&self) -> String {
         let read = || std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap();
         self.networks.sbc.enter(read).unwrap()
@@ -276,4 +290,54 @@ fn one_of_two_instances_is_killed_and_the_other_does_not_notice() {
     assert_eq!(bench.reserved(), reserved);
     assert_eq!(bench.program("public1"), program);
     other.kill().unwrap();
+}
+
+/// Whatever somebody did to the kernel's tables by hand is found and mended, and calls go on.
+#[test]
+fn what_was_broken_by_hand_is_found_and_mended() {
+    let Some(bench) = Bench::start("what_was_broken_by_hand_is_found_and_mended") else { return };
+    let streams = bench.streams(2);
+    streams.wait_for(20, LIMIT).unwrap();
+    let found = |bench: &Bench| {
+        let said = bench.sbcd.ask("reconcile").unwrap();
+        let differences = said["differences"].as_array().unwrap().clone();
+        assert!(differences.iter().all(|difference| difference["mended"] == true), "{said}");
+        let mut objects: Vec<String> =
+            differences.iter().map(|it| it["object"].as_str().unwrap().to_owned()).collect();
+        objects.dedup();
+        objects
+    };
+    assert_eq!(found(&bench), Vec::<String>::new(), "nothing is wrong at first");
+
+    let call = bench.sbcd.ask("calls").unwrap()["calls"][0].clone();
+    let port = call["streams"][0]["caller"]["local"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
+    let slot = (0..2).map(|slot| slot << 16 | port.parse::<u32>().unwrap());
+    for index in slot {
+        bench.write("FLOWS", &index.to_ne_bytes(), &[0; 64]);
+    }
+    assert_eq!(found(&bench), ["slot"]);
+    for hop in 1_u32..3 {
+        bench.write("NEXT_HOPS", &hop.to_ne_bytes(), &[0; 24]);
+    }
+    assert_eq!(found(&bench), ["next hop"]);
+    bench.write("ADDRESSES", &0_u32.to_ne_bytes(), &[0; 20]);
+    assert_eq!(found(&bench), ["address"]);
+    let interface = bench.networks.sbc.interface_index("private0").unwrap();
+    bench.bpftool(
+        &["map", "delete", "pinned"],
+        "DEVICES",
+        &["key".into(), "hex".into()],
+        &interface.to_ne_bytes(),
+    );
+    assert_eq!(found(&bench), ["device"]);
+    bench.bpftool(&["link", "detach", "pinned"], "link_public0", &[], &[]);
+    assert_eq!(found(&bench), ["link"]);
+    // A flow of nobody's: a way through that no call opened.
+    let mut stray = [0; 64];
+    stray[0] = 1;
+    bench.write("FLOWS", &20_100_u32.to_ne_bytes(), &stray);
+    assert_eq!(found(&bench), ["slot"]);
+    assert_eq!(found(&bench), Vec::<String>::new());
+    streams.wait_for(40, LIMIT).unwrap();
+    assert_eq!(bench.status("calls"), 2);
 }

@@ -25,7 +25,7 @@ pub enum Command {
     Guard(GuardOrder),
 }
 
-/// A question or order about the guard's lists. What is changed so lasts as long as the daemon runs.
+/// A question or order about the guard's lists. What is changed so comes on top of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuardOrder {
     /// Who is denied?

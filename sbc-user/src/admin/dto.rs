@@ -159,3 +159,31 @@ impl Status {
         }
     }
 }
+
+/// `POST /v1/reconcile`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reconciled {
+    /// Version of this schema.
+    pub schema: u32,
+    /// What was not as it should be.
+    pub differences: Vec<Difference>,
+}
+
+/// Something that was not as it should be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Difference {
+    /// `slot`, `address`, `next hop`, `device` or `link`.
+    pub object: String,
+    /// Which.
+    pub subject: String,
+    /// How it was.
+    pub found: String,
+    /// Whether it is as it should be now.
+    pub mended: bool,
+}
+
+impl Reconciled {
+    pub(super) fn new(differences: Vec<Difference>) -> Self {
+        Self { schema: SCHEMA, differences }
+    }
+}

@@ -2,13 +2,14 @@
 
 mod calls;
 mod guard;
+mod reconcile;
 mod status;
 mod trace;
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{delete, get, put};
+use axum::routing::{delete, get, post, put};
 
 use super::Asker;
 use super::dto::{Facts, Failure, SCHEMA};
@@ -34,6 +35,7 @@ pub(super) fn router(facts: Facts, asker: Asker) -> Router {
         .route("/v1/trace/after/{number}", get(trace::show_after))
         .route("/v1/trace/source/{address}/{seconds}", put(trace::source))
         .route("/v1/trace/flow/{address}/{seconds}", put(trace::flow))
+        .route("/v1/reconcile", post(reconcile::post))
         .fallback(|| async { failure(StatusCode::NOT_FOUND, "there is no such resource") })
         .with_state(Context { facts: std::sync::Arc::new(facts), asker })
 }

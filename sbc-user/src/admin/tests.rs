@@ -219,6 +219,7 @@ fn answer(mut questions: mpsc::Receiver<Question>) {
                     let _ = question.answer.send(Answer::Traced(trace_answer(order)));
                     continue;
                 }
+                Request::Reconcile => continue,
             };
             let answer = match command {
                 Command::Status => Answer::Status {

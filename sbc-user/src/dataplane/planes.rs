@@ -24,7 +24,7 @@ use sbc_core::media::command::{MediaCommand, StreamCounters};
 
 use super::relay::Relay;
 use super::xdp::{self, AddressReport, MediaBind, StartError, Xdp};
-use super::{Dataplane, DataplaneEvent, MediaCheckpoint};
+use super::{Dataplane, DataplaneEvent, Difference, MediaCheckpoint};
 use crate::trace::{TraceOrder, TraceView};
 use choice::Choice;
 use reserved::ReservedPorts;
@@ -127,6 +127,9 @@ impl Planes {
                 slots_withdrawn = withdrawn,
                 "calls of an earlier daemon"
             );
+        }
+        for difference in choice.reconcile() {
+            tracing::warn!(%difference, "the kernel did not hold what it should");
         }
         Ok((Self { choice, report: report.clone(), reserved, _lock: lock }, report, adopted))
     }
@@ -253,6 +256,10 @@ impl Dataplane for Planes {
 
     fn checkpoint(&self, call: CallId) -> Option<MediaCheckpoint> {
         self.choice.checkpoint(call)
+    }
+
+    fn reconcile(&mut self) -> Vec<Difference> {
+        self.choice.reconcile()
     }
 
     fn snapshot(&self) -> Vec<CallId> {

@@ -21,6 +21,7 @@ mod object;
 mod pins;
 mod plans;
 mod prime;
+mod reconcile;
 mod selftest;
 mod start;
 mod stats;
@@ -53,12 +54,12 @@ pub use stats::Outcome;
 pub(crate) use steer::Steering;
 pub use trace::{TraceLog, prepare as prepare_trace};
 
-use super::{Dataplane, DataplaneEvent};
+use super::{Dataplane, DataplaneEvent, Difference};
 use crate::trace::{TraceOrder, TraceView};
-use addresses::Served;
+use addresses::{Placed, Served};
 use flows::{Family, SlotKey};
 use load::Kernel;
-use neighbours::{Neighbours, PathKey, PathState};
+use neighbours::{HopEntry, Neighbours, PathKey, PathState};
 use plans::{Call, Owner};
 use selftest::ChecksumWatch;
 use trace::Tracer;
@@ -74,6 +75,8 @@ pub struct Xdp {
     neighbours: Neighbours,
     /// Our addresses that the kernel serves, and their slots.
     addresses: HashMap<IpAddr, Served>,
+    /// Where those addresses are.
+    placed: Vec<Placed>,
     interfaces: Vec<String>,
     calls: HashMap<CallId, Call>,
     /// Whose each slot is that is not Idle.
@@ -87,6 +90,8 @@ pub struct Xdp {
     events: VecDeque<DataplaneEvent>,
     checksums: ChecksumWatch,
     tracer: Tracer,
+    /// Something could not be written: everything is to be compared.
+    doubt: bool,
 }
 
 /// A command that waits for next hops, and those of the same call behind it.
@@ -200,17 +205,10 @@ impl Xdp {
 
     fn flush_hops(&mut self) {
         while let Some((hop, entry)) = self.neighbours.next_write() {
-            let entry = entry.map_or_else(NextHop::default, |entry| NextHop {
-                destination_mac: entry.destination_mac,
-                source_mac: entry.source_mac,
-                vlan: entry.vlan.unwrap_or(0),
-                mtu: u16::try_from(entry.mtu).unwrap_or(u16::MAX),
-                ifindex: entry.ifindex,
-                outer_vlan: 0,
-                unused: [0; 2],
-            });
+            let entry = hop_entry(entry);
             if let Err(error) = self.kernel.next_hops.set(u32::from(hop.0), entry, 0) {
                 tracing::error!(hop = hop.0, %error, "cannot write a next hop");
+                self.doubt = true;
             }
         }
     }
@@ -243,6 +241,19 @@ impl Xdp {
             self.follow_claims(now, call);
         }
     }
+}
+
+/// A hop as the kernel reads it; `None` is none.
+fn hop_entry(entry: Option<HopEntry>) -> NextHop {
+    entry.map_or_else(NextHop::default, |entry| NextHop {
+        destination_mac: entry.destination_mac,
+        source_mac: entry.source_mac,
+        vlan: entry.vlan.unwrap_or(0),
+        mtu: u16::try_from(entry.mtu).unwrap_or(u16::MAX),
+        ifindex: entry.ifindex,
+        outer_vlan: 0,
+        unused: [0; 2],
+    })
 }
 
 impl Dataplane for Xdp {
@@ -289,6 +300,11 @@ impl Dataplane for Xdp {
         self.settle_claims();
         self.flush_hops();
         self.tracer.handle_timeout(now, &mut self.kernel, &self.interfaces);
+        if std::mem::take(&mut self.doubt) {
+            for difference in self.reconcile() {
+                tracing::warn!(%difference, "the kernel did not hold what it should");
+            }
+        }
         let counters = &self.kernel.counters;
         let wrong = || stats::outcome(counters, Counter::BadChecksum).unwrap_or(0);
         if let Some(warning) = self.checksums.look(now, wrong, &self.interfaces) {
@@ -314,6 +330,10 @@ impl Dataplane for Xdp {
 
     fn denied_packets(&self, source: Source) -> u64 {
         self.kernel.guard.denied_packets(source)
+    }
+
+    fn reconcile(&mut self) -> Vec<Difference> {
+        Self::reconcile(self)
     }
 
     fn snapshot(&self) -> Vec<CallId> {

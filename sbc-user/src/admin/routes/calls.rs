@@ -16,7 +16,8 @@ pub(super) async fn get(State(context): State<Context>) -> Response {
             | Answer::Denied(_)
             | Answer::Listed(_)
             | Answer::Changed(_)
-            | Answer::Traced(_),
+            | Answer::Traced(_)
+            | Answer::Reconciled(_),
         )
         | None => no_answer(),
     }

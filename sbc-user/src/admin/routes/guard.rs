@@ -87,7 +87,13 @@ fn reply(answer: Option<Answer>, subject: &str) -> Response {
             };
             failure(status, &format!("{subject}: {refusal}"))
         }
-        Some(Answer::Status { .. } | Answer::Calls(_) | Answer::Accepted { .. } | Answer::Traced(_))
+        Some(
+            Answer::Status { .. }
+            | Answer::Calls(_)
+            | Answer::Accepted { .. }
+            | Answer::Traced(_)
+            | Answer::Reconciled(_),
+        )
         | None => no_answer(),
     }
 }

@@ -62,7 +62,8 @@ async fn order(context: &Context, order: TraceOrder) -> Response {
             | Answer::Accepted { .. }
             | Answer::Denied(_)
             | Answer::Listed(_)
-            | Answer::Changed(_),
+            | Answer::Changed(_)
+            | Answer::Reconciled(_),
         )
         | None => no_answer(),
     }

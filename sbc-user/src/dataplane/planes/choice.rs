@@ -23,7 +23,7 @@ use sbc_core::media::plan::{MediaPlan, Placement, StreamPlan};
 use super::held::HeldPorts;
 use crate::dataplane::counters::add_stream;
 use crate::dataplane::xdp::Xdp;
-use crate::dataplane::{Dataplane, DataplaneEvent, KernelPair, MediaCheckpoint};
+use crate::dataplane::{Dataplane, DataplaneEvent, Difference, KernelPair, MediaCheckpoint};
 use crate::trace::{TraceOrder, TraceView};
 
 /// What the choice asks of the kernel besides carrying media.
@@ -481,6 +481,12 @@ impl<K: Kernel, R: Dataplane> Dataplane for Choice<K, R> {
             placements: plan.iter().map(|(_, placement)| *placement).collect(),
             kernel: self.kernel.as_ref().map(|kernel| kernel.left(id)).unwrap_or_default(),
         })
+    }
+
+    fn reconcile(&mut self) -> Vec<Difference> {
+        let mut found = self.kernel.as_mut().map(Dataplane::reconcile).unwrap_or_default();
+        found.extend(self.relay.reconcile());
+        found
     }
 
     fn snapshot(&self) -> Vec<CallId> {

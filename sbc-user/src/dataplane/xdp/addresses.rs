@@ -18,7 +18,7 @@ use super::load::Kernel;
 use super::netlink::Link;
 
 /// The head of a slot whose packets are not ours.
-const PASSING: FlowHead = FlowHead {
+pub(crate) const PASSING: FlowHead = FlowHead {
     state: FlowState::Relay,
     kind: PortKind::Rtp,
     next_hop: 0,
@@ -182,30 +182,64 @@ fn entry(kernel: &Kernel, family: Family, slot: u32) -> Result<Option<Arrival>, 
     Ok((ifindex != 0).then_some((ifindex, vlan, address)))
 }
 
+/// Writes the entries once more that are not as they were written, and says which.
+pub(crate) fn reconcile(
+    kernel: &mut Kernel,
+    placed: &[Placed],
+    addresses: &HashMap<IpAddr, Served>,
+) -> Vec<Result<IpAddr, StartError>> {
+    let mut mended = Vec::new();
+    for (family, room) in [(Family::V4, kernel.room.v4), (Family::V6, kernel.room.v6)] {
+        for slot in 0..room {
+            let wanted = placed.iter().find_map(|placed| {
+                let served = addresses.get(&placed.address)?;
+                let here = Family::of(placed.address) == family && u32::from(served.slot) == slot;
+                here.then_some(((placed.device.ifindex, placed.vlan.unwrap_or(0), placed.address), served))
+            });
+            let used = wanted.as_ref().map(|(arrival, served)| (arrival, *served));
+            if is_entry(kernel, family, slot, used) {
+                continue;
+            }
+            let address = wanted.as_ref().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |(arrival, _)| arrival.2);
+            mended.push(set_entry(kernel, family, slot, used).map(|()| address));
+        }
+    }
+    mended
+}
+
+/// Whether an entry holds what `set_entry` would write.
+fn is_entry(kernel: &Kernel, family: Family, slot: u32, used: Option<(&Arrival, &Served)>) -> bool {
+    match family {
+        Family::V4 => kernel.addresses.get(&slot, 0).is_ok_and(|held| held == entry_v4(used)),
+        Family::V6 => kernel.addresses6.get(&slot, 0).is_ok_and(|held| held == entry_v6(used)),
+    }
+}
+
 fn set_entry(
     kernel: &mut Kernel,
     family: Family,
     slot: u32,
     used: Option<(&Arrival, &Served)>,
 ) -> Result<(), StartError> {
-    let (ifindex, vlan, address) =
-        used.map_or((0, 0, IpAddr::V4(Ipv4Addr::UNSPECIFIED)), |(arrival, _)| *arrival);
-    let ((port_min, port_max), number) = used.map_or(((0, 0), 0), |(_, served)| (served.span(), served.slot));
     let written = match family {
-        Family::V4 => {
-            let address = if let IpAddr::V4(address) = address { address.octets() } else { [0; 4] };
-            let rest = AddressSlot::default();
-            let entry = AddressSlot { address, port_min, port_max, ifindex, vlan, slot: number, ..rest };
-            kernel.addresses.set(slot, entry, 0)
-        }
-        Family::V6 => {
-            let address = if let IpAddr::V6(address) = address { address.octets() } else { [0; 16] };
-            let rest = AddressSlot6::default();
-            let entry = AddressSlot6 { address, port_min, port_max, ifindex, vlan, slot: number, ..rest };
-            kernel.addresses6.set(slot, entry, 0)
-        }
+        Family::V4 => kernel.addresses.set(slot, entry_v4(used), 0),
+        Family::V6 => kernel.addresses6.set(slot, entry_v6(used), 0),
     };
     written.map_err(failed(family))
+}
+
+fn entry_v4(used: Option<(&Arrival, &Served)>) -> AddressSlot {
+    let Some(((ifindex, vlan, IpAddr::V4(address)), served)) = used else { return AddressSlot::default() };
+    let ((port_min, port_max), ifindex, vlan) = (served.span(), *ifindex, *vlan);
+    let rest = AddressSlot::default();
+    AddressSlot { address: address.octets(), port_min, port_max, ifindex, vlan, slot: served.slot, ..rest }
+}
+
+fn entry_v6(used: Option<(&Arrival, &Served)>) -> AddressSlot6 {
+    let Some(((ifindex, vlan, IpAddr::V6(address)), served)) = used else { return AddressSlot6::default() };
+    let ((port_min, port_max), ifindex, vlan) = (served.span(), *ifindex, *vlan);
+    let rest = AddressSlot6::default();
+    AddressSlot6 { address: address.octets(), port_min, port_max, ifindex, vlan, slot: served.slot, ..rest }
 }
 
 fn failed(family: Family) -> impl Fn(MapError) -> StartError {

@@ -78,18 +78,7 @@ impl Xdp {
     /// Ends the taking over: withdraws every flow that is nobody's, and says how many there were; writes those that are
     /// somebody's with the ways of today, which for calls into each other's ports are known only when all are there.
     pub(crate) fn withdraw_strangers(&mut self, now: Instant) -> u32 {
-        let gaps: HashSet<SlotKey> = self
-            .addresses
-            .iter()
-            .flat_map(|(address, served)| {
-                let family = Family::of(*address);
-                let slot = move |port| SlotKey { family, index: SlotIndex::new(served.slot, port) };
-                served.gaps().map(slot)
-            })
-            .collect();
-        let owners = &self.owners;
-        let withdrawn =
-            self.kernel.flows.withdraw_but(|slot| owners.contains_key(&slot) || gaps.contains(&slot));
+        let withdrawn = self.withdraw_strays();
         self.flush_hops();
         let calls: Vec<CallId> = self.calls.keys().copied().collect();
         for call in calls {
@@ -97,6 +86,22 @@ impl Xdp {
             self.rewrite(call);
         }
         withdrawn
+    }
+
+    /// Withdraws every flow that is nobody's; how many there were.
+    pub(super) fn withdraw_strays(&self) -> u32 {
+        let gaps: HashSet<SlotKey> = self.gaps().collect();
+        let owners = &self.owners;
+        self.kernel.flows.withdraw_but(|slot| owners.contains_key(&slot) || gaps.contains(&slot))
+    }
+
+    /// The ports between our ranges, which are others'.
+    pub(super) fn gaps(&self) -> impl Iterator<Item = SlotKey> {
+        self.addresses.iter().flat_map(|(address, served)| {
+            let family = Family::of(*address);
+            let slot = move |port| SlotKey { family, index: SlotIndex::new(served.slot, port) };
+            served.gaps().map(slot)
+        })
     }
 
     /// The streams of a plan in the kernel.

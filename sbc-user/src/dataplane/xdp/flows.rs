@@ -154,6 +154,11 @@ impl Flows {
         self.table(slot.family).write_body(slot.index, body);
     }
 
+    /// The daemon's words of a slot, for a comparison.
+    pub(crate) fn written(&self, slot: SlotKey) -> Vec<u64> {
+        self.table(slot.family).written(slot.index)
+    }
+
     /// Publishes a slot: everything written before is seen with it.
     pub(crate) fn publish(&self, slot: SlotKey, head: FlowHead) {
         self.table(slot.family).publish(slot.index, head);

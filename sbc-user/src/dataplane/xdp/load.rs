@@ -285,7 +285,7 @@ impl Kernel {
     }
 
     /// Whether the driver of the interface runs our program.
-    fn runs_on(&self, netlink: &mut Netlink, link: &Link) -> Result<bool, StartError> {
+    pub(crate) fn runs_on(&self, netlink: &mut Netlink, link: &Link) -> Result<bool, StartError> {
         let xdp = present(netlink, link)?.and_then(|link| link.xdp);
         Ok(xdp.is_some_and(|xdp| xdp.native && xdp.program_id == self.program_id))
     }

@@ -229,6 +229,16 @@ impl Neighbours {
         Some(self.hops.get(&hop)?.written?.mtu)
     }
 
+    /// Every entry of `NEXT_HOPS` that was written.
+    pub(crate) fn written(&self) -> impl Iterator<Item = (HopId, HopEntry)> {
+        self.hops.iter().filter_map(|(id, hop)| Some((*id, hop.written?)))
+    }
+
+    /// The socket for questions.
+    pub(crate) fn netlink(&mut self) -> &mut Netlink {
+        &mut self.netlink
+    }
+
     /// The next entry to write to `NEXT_HOPS`; `None` clears it.
     pub(crate) fn next_write(&mut self) -> Option<(HopId, Option<HopEntry>)> {
         self.writes.pop_front()

@@ -78,13 +78,7 @@ impl Xdp {
             self.owners.insert(slot, owner);
             self.relayed.entry(call).or_default().push(slot);
             let generation = self.kernel.flows.head(slot).generation;
-            let head = FlowHead {
-                state: FlowState::Relay,
-                kind: owner.kind.into(),
-                generation,
-                ..FlowHead::default()
-            };
-            self.kernel.flows.publish(slot, head);
+            self.kernel.flows.publish(slot, relay_head(owner.kind, generation));
         }
     }
 
@@ -266,6 +260,11 @@ impl Xdp {
         let slot = |port| SlotKey { family, index: SlotIndex::new(address_slot, port) };
         Ok([slot(side.local_rtp_port), slot(side.local_rtp_port + 1)])
     }
+}
+
+/// The head of a slot whose packets pass to the relay.
+pub(super) fn relay_head(kind: MediaKind, generation: u16) -> FlowHead {
+    FlowHead { state: FlowState::Relay, kind: kind.into(), generation, ..FlowHead::default() }
 }
 
 impl Call {

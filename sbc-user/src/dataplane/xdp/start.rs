@@ -83,6 +83,7 @@ impl Xdp {
             kernel,
             neighbours,
             addresses,
+            placed: served,
             interfaces,
             calls: HashMap::new(),
             owners: HashMap::new(),
@@ -93,6 +94,7 @@ impl Xdp {
             events: VecDeque::new(),
             checksums: ChecksumWatch::new(now, wrong),
             tracer: Tracer::default(),
+            doubt: false,
         };
         xdp.keep_hops();
         xdp.kernel.pins().remove_other_versions();

@@ -222,6 +222,25 @@ impl Table {
         }
     }
 
+    /// The daemon's words, for a comparison.
+    pub(super) fn written(&self, index: SlotIndex) -> Vec<u64> {
+        let (expected, destination, length) = match self.family {
+            Family::V4 => (FlowSlot::EXPECTED, FlowSlot::DESTINATION, 1),
+            Family::V6 => (FlowSlot6::EXPECTED, FlowSlot6::DESTINATION, 3),
+        };
+        let mut words = vec![self.load(index, HEAD), self.partner(index).0.into()];
+        for first in [expected, destination] {
+            words.extend((first..first + length).map(|word| self.load(index, word)));
+        }
+        let limit = self.stream_at(index, StreamSlot::LIMIT);
+        words.push(self.streams.half(limit, 0).load(Ordering::Acquire).into());
+        words.push(self.streams.quarter(limit, 2).load(Ordering::Acquire).into());
+        words.extend((0..2).map(|at| {
+            self.streams.word(self.stream_at(index, StreamSlot::DESTINATION6 + at)).load(Ordering::Acquire)
+        }));
+        words
+    }
+
     pub(super) fn publish(&self, index: SlotIndex, head: FlowHead) {
         self.slots.word(self.at(index, HEAD)).store(head.to_word(), Ordering::Release);
     }
