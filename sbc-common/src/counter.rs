@@ -52,6 +52,8 @@ counters! {
     /// Of the packets whose UDP checksum was verified, this one's was wrong. Counted beside the packet's outcome: it
     /// is forwarded as it is, and its receiver drops it.
     BadChecksum = 4, "bad_checksum";
+    /// The ring buffer of RTCP was full and a copy was lost. Counted beside the packet's outcome.
+    ReportLost = 5, "report_lost";
     /// A limit of the guard was exceeded: once in a window, whatever follows. Counted beside the packet's outcome.
     Exceeded = 8, "exceeded";
 

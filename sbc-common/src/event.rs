@@ -1,4 +1,5 @@
-//! Records of the ring buffer: state changes, never packets.
+//! Records of the two ring buffers: state changes in `EVENTS`, and copies of RTCP in `REPORTS`, where they cannot push out
+//! a state change.
 
 use crate::addr::Endpoint;
 use crate::flow::SlotIndex;
@@ -104,6 +105,66 @@ impl Event {
     }
 }
 
+/// Most bytes of a report that are copied: a compound packet with a sender report of several blocks and its descriptions.
+pub const REPORT_BYTES: usize = 256;
+
+/// RTCP that was forwarded, as it arrived.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReportRecord {
+    /// The slot by which it left: that of the port which it arrived on, or the next one if that is for RTP and RTCP.
+    pub slot: u32,
+    /// The generation of the slot.
+    pub generation: u16,
+    /// 4: the slot is one of `FLOWS`; 6: of `FLOWS6`.
+    pub family: u8,
+    /// Always zero.
+    pub unused: u8,
+    /// Length of the payload that was forwarded.
+    pub length: u16,
+    /// How many of `bytes` are of it; the others are what the ring held before.
+    pub copied: u16,
+    /// Always zero.
+    pub unused_too: [u8; 4],
+    /// The beginning of the payload.
+    pub bytes: [u8; REPORT_BYTES],
+}
+
+/// A copy of RTCP that was forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report<'a> {
+    /// The slot by which it left.
+    pub slot: SlotIndex,
+    /// The generation of the slot.
+    pub generation: u16,
+    /// Whether the slot is one of `FLOWS6`.
+    pub is_v6: bool,
+    /// Length of the payload that was forwarded.
+    pub length: u16,
+    /// Its beginning.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Report<'a> {
+    /// Reads a record; `None` for one of another length or with contradictions.
+    pub fn from_bytes(record: &'a [u8]) -> Option<Self> {
+        let record: &[u8; size_of::<ReportRecord>()] = record.try_into().ok()?;
+        let ([a, b, c, d, e, f, family, _, g, h, i, j, _, _, _, _], bytes) = record.split_first_chunk()?;
+        let is_v6 = match *family {
+            4 => false,
+            6 => true,
+            _ => return None,
+        };
+        Some(Self {
+            slot: SlotIndex(u32::from_ne_bytes([*a, *b, *c, *d])),
+            generation: u16::from_ne_bytes([*e, *f]),
+            is_v6,
+            length: u16::from_ne_bytes([*g, *h]),
+            bytes: bytes.get(..usize::from(u16::from_ne_bytes([*i, *j])))?,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +191,44 @@ mod tests {
         let mut other = bytes;
         other[..4].copy_from_slice(&9u32.to_ne_bytes());
         assert_eq!(Event::from_bytes(&other), None);
+    }
+
+    #[test]
+    fn a_report_is_read_back() {
+        assert_eq!(size_of::<ReportRecord>(), 272);
+        assert_eq!(
+            (
+                offset_of!(ReportRecord, slot),
+                offset_of!(ReportRecord, generation),
+                offset_of!(ReportRecord, family),
+                offset_of!(ReportRecord, length),
+                offset_of!(ReportRecord, copied),
+                offset_of!(ReportRecord, bytes)
+            ),
+            (0, 4, 6, 8, 10, 16)
+        );
+        let record = |family, copied| {
+            let record = ReportRecord {
+                slot: 77,
+                generation: 9,
+                family,
+                unused: 0,
+                length: 300,
+                copied,
+                unused_too: [0; 4],
+                bytes: [0x81; REPORT_BYTES],
+            };
+            // SAFETY: 272 bytes without padding.
+            unsafe { core::mem::transmute::<ReportRecord, [u8; 272]>(record) }
+        };
+        let expected =
+            Report { slot: SlotIndex(77), generation: 9, is_v6: true, length: 300, bytes: &[0x81; 256] };
+        assert_eq!(Report::from_bytes(&record(6, 256)), Some(expected));
+        let expected = Report { is_v6: false, bytes: &[0x81; 8], ..expected };
+        assert_eq!(Report::from_bytes(&record(4, 8)), Some(expected));
+        assert_eq!(Report::from_bytes(&record(4, 257)), None);
+        assert_eq!(Report::from_bytes(&record(5, 8)), None);
+        assert_eq!(Report::from_bytes(&record(4, 8)[..271]), None);
     }
 
     #[test]

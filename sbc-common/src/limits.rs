@@ -25,6 +25,9 @@ pub const RTCP_PER_WINDOW: u16 = 200;
 /// Room of the ring buffer in bytes: some 8,000 events, a second of claims at a rate that signalling cannot reach.
 pub const EVENTS_BYTES: u32 = 256 * 1024;
 
+/// Room of the ring buffer of RTCP in bytes: some 3,700 reports, a fifth of a second's of 50,000 calls.
+pub const REPORTS_BYTES: u32 = 1024 * 1024;
+
 /// SIP sockets of ours, and one entry more for each of their addresses.
 pub const SIP_SOCKETS: u32 = 1024;
 

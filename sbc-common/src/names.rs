@@ -20,6 +20,8 @@ pub const DEVICES: &str = "DEVICES";
 pub const COUNTERS: &str = "COUNTERS";
 /// Events: ring buffer of [`crate::event`] records.
 pub const EVENTS: &str = "EVENTS";
+/// Copies of RTCP: ring buffer of [`crate::event::ReportRecord`].
+pub const REPORTS: &str = "REPORTS";
 /// The layout's number and the switches: array of one [`crate::config::Config`].
 pub const CONFIG: &str = "CONFIG";
 /// The guard's level and limits: array of one [`crate::guard::GuardConfig`].
@@ -38,7 +40,7 @@ pub const BLOCK: &str = "BLOCK";
 pub const TRUSTED: &str = "TRUSTED";
 
 /// Every map of the object.
-pub const MAPS: [&str; 18] = [
+pub const MAPS: [&str; 19] = [
     FLOWS,
     STREAMS,
     FLOWS6,
@@ -49,6 +51,7 @@ pub const MAPS: [&str; 18] = [
     DEVICES,
     COUNTERS,
     EVENTS,
+    REPORTS,
     CONFIG,
     GUARD,
     TOTALS,

@@ -14,6 +14,7 @@
 
 pub mod arrival;
 
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::programs::XdpContext;
@@ -37,6 +38,22 @@ const TRIES: u32 = 4;
 /// SIP socket of ours.
 #[inline(always)]
 pub fn admit(ctx: &XdpContext, reason: PassReason) -> Outcome {
+    Outcome::from_counter(admit_called(ctx.ctx, reason as u32)).unwrap_or(reason.into())
+}
+
+/// A function that the kernel calls, from the number of the reason to that of the outcome: the verifier follows it once,
+/// whatever path led there, and its stack is its own.
+#[inline(never)]
+#[cfg_attr(target_arch = "bpf", unsafe(no_mangle))]
+extern "C" fn admit_called(ctx: *mut xdp_md, reason: u32) -> u32 {
+    match Outcome::from_counter(reason) {
+        Some(Outcome::Pass(reason)) => try_admit(&XdpContext::new(ctx), reason).counter(),
+        _ => reason,
+    }
+}
+
+#[inline(always)]
+fn try_admit(ctx: &XdpContext, reason: PassReason) -> Outcome {
     let frame = Frame::of(ctx);
     let Some(arrival) = arrival::read(&frame) else { return reason.into() };
     let Some(realm) = SIP_SOCKETS.get_ptr(arrival.socket) else { return reason.into() };

@@ -58,6 +58,10 @@ pub static COUNTERS: PerCpuArray<u64, { counter::COUNTERS as usize }> = PerCpuAr
 #[btf_map]
 pub static EVENTS: RingBuf<(), { limits::EVENTS_BYTES as usize }> = RingBuf::new();
 
+/// RTCP that was forwarded.
+#[btf_map]
+pub static REPORTS: RingBuf<(), { limits::REPORTS_BYTES as usize }> = RingBuf::new();
+
 /// Which layout the maps have, for whoever finds them pinned; and what the daemon may switch.
 #[btf_map]
 pub static CONFIG: Array<Config, 1> = Array::new();

@@ -86,6 +86,7 @@ reasons! {
         NotRtp = DropNotRtp,
         WrongKind = DropWrongKind,
         OverRate = DropOverRate,
+        Circle = DropCircle,
         Blocked = DropBlocked,
         Denied = DropDenied,
         NotAllowed = DropNotAllowed,

@@ -9,6 +9,7 @@
 #![cfg_attr(not(target_arch = "bpf"), expect(dead_code, reason = "only the kernel runs it"))]
 
 use aya_ebpf::bindings::xdp_action::XDP_ABORTED;
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::btf_maps::{Array, PerCpuArray, ProgramArray};
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::btf_map;
@@ -55,7 +56,7 @@ fn sbc_trace(ctx: XdpContext) -> u32 {
     // SAFETY: the map returned the pointer, and the entry is this CPU's own.
     let hand = TRACE_HAND.get_ptr_mut(0).map(|hand| unsafe { &mut *hand });
     let Some(hand) = hand else { return entry::run(&ctx).action() };
-    hand.is_known = u32::from(read(&ctx, &mut hand.before));
+    hand.is_known = read(ctx.ctx, 0);
     let outcome = entry::run(&ctx);
     hand.outcome = outcome.counter();
     hand.action = outcome.action();
@@ -72,23 +73,29 @@ fn sbc_trace(ctx: XdpContext) -> u32 {
 fn sbc_tell(ctx: XdpContext) -> u32 {
     // SAFETY: as above; the program before this one wrote it for the same packet.
     let Some(hand) = TRACE_HAND.get_ptr_mut(0).map(|hand| unsafe { &mut *hand }) else { return XDP_ABORTED };
-    if read(&ctx, &mut hand.after) {
+    if read(ctx.ctx, 1) != 0 {
         tell(&ctx, hand);
     }
     hand.action
 }
 
-/// Reads the headers. Whether they are of a packet that can be told of.
-#[inline(always)]
-fn read(ctx: &XdpContext, ends: &mut Ends) -> bool {
-    let frame = Frame::of(ctx);
-    let Some(arrival) = arrival::read(&frame) else { return false };
+/// Reads the headers into the packet at hand, those before or those after. Not 0: it can be told of.
+///
+/// A function that the kernel calls: its stack is not there any more when the ordinary program needs one.
+#[inline(never)]
+#[cfg_attr(target_arch = "bpf", unsafe(no_mangle))]
+extern "C" fn read(ctx: *mut xdp_md, is_after: u32) -> u32 {
+    // SAFETY: the map returned the pointer, and the entry is this CPU's own.
+    let Some(hand) = TRACE_HAND.get_ptr_mut(0).map(|hand| unsafe { &mut *hand }) else { return 0 };
+    let frame = Frame::of(&XdpContext::new(ctx));
+    let Some(arrival) = arrival::read(&frame) else { return 0 };
+    let ends = if is_after == 0 { &mut hand.before } else { &mut hand.after };
     ends.from = arrival.source;
     ends.to = arrival.socket.address;
     ends.from_port = arrival.source_port;
     ends.to_port = arrival.socket.port;
     ends.frame_bytes = frame.length() as u32;
-    true
+    1
 }
 
 #[inline(always)]

@@ -23,6 +23,18 @@ impl Payload {
     pub(super) fn behind(udp_offset: usize, udp_bytes: u16) -> Self {
         Self { offset: udp_offset + UDP_BYTES, bytes: usize::from(udp_bytes) - UDP_BYTES }
     }
+
+    /// As one argument of a function that the kernel calls.
+    #[inline(always)]
+    pub(super) fn to_word(self) -> u64 {
+        (self.offset as u64) << 32 | self.bytes as u64
+    }
+
+    /// From an argument. The offset is masked to what headers can be: the verifier follows no other.
+    #[inline(always)]
+    pub(super) fn from_word(word: u64) -> Self {
+        Self { offset: (word >> 32) as usize & 0x7f, bytes: word as u32 as usize }
+    }
 }
 
 /// What a packet is.

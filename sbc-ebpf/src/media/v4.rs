@@ -1,55 +1,72 @@
 //! Packets that arrive over IPv4: the slots of `FLOWS`.
 
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use sbc_common::addr::{AddressSlot, Endpoint};
 use sbc_common::event::LatchedRecord;
-use sbc_common::flow::{Allowed, FlowHead, FlowSlot, FlowState, Learned, SlotIndex, Target, Way};
+use sbc_common::flow::{Allowed, FlowHead, FlowSlot, FlowState, Learned, PortKind, SlotIndex, Target, Way};
 use sbc_common::limits;
 
 use super::payload::{self, Media, Payload};
 use super::stream::Cold;
-use super::v4_to_v4;
+use super::{report, v4_to_v4};
 use crate::ctx::{Frame, Slot};
 use crate::maps::{ADDRESSES, CONFIG, FLOWS, STREAMS};
 use crate::outcome::{DropReason, Outcome, PassReason};
-use crate::parse::{ETHERTYPE_IPV4, IPV4_BYTES, Link, v4::Datagram, v4::datagram};
+use crate::parse::{ETHERTYPE_IPV4, IPV4_BYTES, Link, UDP_BYTES, v4::Datagram, v4::datagram};
 use crate::{emit, l2};
+
+/// Ports of ours that a packet may go through, one after the other, before it leaves.
+const LOCAL_HOPS: usize = 4;
 
 /// Relays the packet, or says why not.
 #[inline(always)]
 pub(super) fn relay(ctx: &XdpContext, frame: &Frame, link: &Link) -> Result<Outcome, Outcome> {
     let datagram = datagram(frame, link)?;
     let index = media_port(ctx, link, &datagram)?;
-    let (slot, head) = enter(index)?;
+    let (slot, head) = slot_at(index)?;
+    check_state(head.state)?;
     datagram.check_lengths(frame)?;
     let payload = Payload::behind(datagram.udp_offset(), datagram.udp_bytes);
-    let passage = pass(frame, payload, index, slot, head, datagram.source)?;
+    let mut passage = pass(frame, payload, index, slot, head, datagram.source)?;
     let addresses = (datagram.source & Endpoint::ADDRESS_MASK) + u64::from(datagram.destination_address);
     let packets = passage.slot.word::<{ FlowSlot::PACKETS }>();
-    super::verify(frame, datagram.udp_offset(), datagram.udp_bytes, addresses, packets);
-    let outcome = match passage.head.way {
+    super::verify(ctx, datagram.udp_offset(), datagram.udp_bytes, addresses, packets);
+    if passage.head.way == Way::Local {
+        let (index, media) = (passage.index, passage.media);
+        passage.forwarded(ctx, payload);
+        passage = Passage::at(last_local(ctx.ctx, index.0, payload.to_word()), media)?;
+    }
+    let (outcome, payload_offset) = match passage.head.way {
         Way::V4 => to_v4(ctx, frame, &datagram, &passage)?,
         Way::V6 | Way::Local => return Err(DropReason::BadSlot.into()),
     };
-    passage.forwarded(payload);
+    passage.forwarded(ctx, Payload { offset: payload_offset, ..payload });
     Ok(outcome)
 }
 
 /// A packet that was accepted, and the slot by which it leaves.
 struct Passage {
+    index: SlotIndex,
     slot: Slot,
     head: FlowHead,
     cold: Cold,
     media: Media,
 }
 
-/// The slot of a port, if packets of its flow go through the kernel.
+/// A slot and its head.
 #[inline(always)]
-fn enter(index: SlotIndex) -> Result<(Slot, FlowHead), Outcome> {
+fn slot_at(index: SlotIndex) -> Result<(Slot, FlowHead), DropReason> {
     let slot = Slot::at(FLOWS.get_ptr_mut(index.0).ok_or(DropReason::BadSlot)?);
     let head = FlowHead::from_word(slot.word::<{ FlowSlot::HEAD }>()).ok_or(DropReason::BadSlot)?;
-    match head.state {
-        FlowState::Learning | FlowState::Latched => Ok((slot, head)),
+    Ok((slot, head))
+}
+
+/// The flow that arrives on a port is there, and the kernel's.
+#[inline(always)]
+fn check_state(state: FlowState) -> Result<(), Outcome> {
+    match state {
+        FlowState::Learning | FlowState::Latched => Ok(()),
         FlowState::Idle | FlowState::Muxed => Err(DropReason::NoFlow.into()),
         FlowState::Relay => Err(PassReason::Relay.into()),
     }
@@ -65,30 +82,102 @@ fn pass(
     head: FlowHead,
     source: u64,
 ) -> Result<Passage, DropReason> {
-    let mut cold = Cold::at(STREAMS.get_ptr_mut(index.0).ok_or(DropReason::BadSlot)?);
     let media = payload::check(frame, payload, head.kind)?;
     admit(&slot, index, head, source)?;
+    let (index, slot, head) = way_out(index, slot, head, &media)?;
+    let cold = Cold::at(STREAMS.get_ptr_mut(index.0).ok_or(DropReason::BadSlot)?);
     cold.admit()?;
-    Ok(Passage { slot, head, cold, media })
+    Ok(Passage { index, slot, head, cold, media })
+}
+
+/// The slot by which a packet leaves: its own, but for RTCP that came to a port for both the next one.
+#[inline(always)]
+fn way_out(
+    index: SlotIndex,
+    slot: Slot,
+    head: FlowHead,
+    media: &Media,
+) -> Result<(SlotIndex, Slot, FlowHead), DropReason> {
+    if head.kind != PortKind::Muxed || matches!(media, Media::Rtp(_)) {
+        return Ok((index, slot, head));
+    }
+    let next = SlotIndex(index.0 | 1);
+    let (slot, out) = slot_at(next)?;
+    // The daemon publishes the two one after the other.
+    if out.state != FlowState::Muxed || out.generation != head.generation {
+        return Err(DropReason::NoFlow);
+    }
+    Ok((next, slot, out))
 }
 
 impl Passage {
+    /// The last of a chain of passages, as [`last_local`] tells it.
+    #[inline(always)]
+    fn at(last: u64, media: Media) -> Result<Self, Outcome> {
+        if let Some(outcome) = Outcome::from_counter((last >> 32) as u32)
+            && last >> 32 != 0
+        {
+            return Err(outcome);
+        }
+        let index = SlotIndex(last as u32);
+        let (slot, head) = slot_at(index)?;
+        let cold = Cold::at(STREAMS.get_ptr_mut(index.0).ok_or(DropReason::BadSlot)?);
+        Ok(Self { index, slot, head, cold, media })
+    }
+
     /// Counts the packet, and takes note of what it said.
     #[inline(always)]
-    fn forwarded(self, payload: Payload) {
+    fn forwarded(self, ctx: &XdpContext, payload: Payload) {
         self.slot.forwarded(payload.bytes as u64);
-        self.cold.note(self.head.generation, &self.media);
+        match self.media {
+            Media::Rtp(heard) => self.cold.note(self.head.generation, heard),
+            Media::Rtcp => report::copy(ctx, report::V4, self.index, self.head.generation, payload),
+        }
     }
 }
 
-/// Sends the packet on over IPv4.
+/// The slot by which a packet leaves after it has gone from port to port of ours: its index, or the number of the outcome
+/// in the upper half. A function of its own, which few packets need and all would pay for.
+#[inline(never)]
+#[cfg_attr(target_arch = "bpf", unsafe(no_mangle))]
+extern "C" fn last_local(ctx: *mut xdp_md, first: u32, payload: u64) -> u64 {
+    match try_last_local(&XdpContext::new(ctx), SlotIndex(first), Payload::from_word(payload)) {
+        Ok(index) => u64::from(index.0),
+        Err(outcome) => u64::from(outcome.counter()) << 32,
+    }
+}
+
+#[inline(always)]
+fn try_last_local(ctx: &XdpContext, first: SlotIndex, payload: Payload) -> Result<SlotIndex, Outcome> {
+    let frame = Frame::of(ctx);
+    let (mut slot, mut head) = slot_at(first)?;
+    for _ in 0..LOCAL_HOPS {
+        let source = local(slot.partner())?.to_word();
+        let port = Target::from_word(slot.word::<{ FlowSlot::DESTINATION }>()).endpoint().port();
+        let index = SlotIndex::new(head.next_hop, port);
+        let (next, next_head) = slot_at(index)?;
+        // To the relay neither: the host would not find in the packet what the relay waits for.
+        if !matches!(next_head.state, FlowState::Learning | FlowState::Latched) {
+            return Err(DropReason::NoFlow.into());
+        }
+        let passage = pass(&frame, payload, index, next, next_head, source)?;
+        if passage.head.way != Way::Local {
+            return Ok(passage.index);
+        }
+        (slot, head) = (passage.slot, passage.head);
+        passage.forwarded(ctx, payload);
+    }
+    Err(DropReason::Circle.into())
+}
+
+/// Sends the packet on over IPv4. Where its payload starts then.
 #[inline(always)]
 fn to_v4(
     ctx: &XdpContext,
     frame: &Frame,
     datagram: &Datagram,
     passage: &Passage,
-) -> Result<Outcome, Outcome> {
+) -> Result<(Outcome, usize), Outcome> {
     let target = target(&passage.slot, passage.head)?;
     let local = local(passage.slot.partner())?;
     let room = l2::Room {
@@ -99,7 +188,7 @@ fn to_v4(
     let (egress, frame) = l2::leave(ctx, frame, room, passage.head.next_hop)?;
     v4_to_v4::rewrite(&frame, egress.ip_offset, local, target).ok_or(DropReason::BadLength)?;
     egress.write_header(&frame, ETHERTYPE_IPV4).ok_or(DropReason::BadLength)?;
-    Ok(egress.outcome)
+    Ok((egress.outcome, egress.ip_offset + IPV4_BYTES + UDP_BYTES))
 }
 
 /// The slot of the packet's destination, if that is a media port of ours.
@@ -150,7 +239,7 @@ fn admit(slot: &Slot, index: SlotIndex, head: FlowHead, source: u64) -> Result<(
     claim(slot, index, head, learned, Endpoint::from_word(source))
 }
 
-/// Makes a source the learned one, here and as the partner's destination.
+/// Makes a source the learned one, here and as the destination of those slots of the other side that send to this port.
 #[inline(always)]
 fn claim(
     slot: &Slot,
@@ -163,11 +252,27 @@ fn claim(
     if !slot.claim(observed, word) {
         return Err(DropReason::LostClaim);
     }
-    if let Some(partner) = FLOWS.get_ptr_mut(slot.partner()) {
-        Slot::at(partner).set_word::<{ FlowSlot::LEARNED_DESTINATION }>(word);
+    let (rtp, rtcp) = (slot.partner() & !1, slot.partner() | 1);
+    match (head.way, head.kind, index.0 & 1) {
+        // The other side is in `FLOWS6` and reads what was learned here.
+        (Way::V6, _, _) => {}
+        (_, PortKind::Muxed, _) => {
+            tell(rtp, word);
+            tell(rtcp, word);
+        }
+        (_, _, 0) => tell(rtp, word),
+        (_, _, _) => tell(rtcp, word),
     }
     emit::latched(LatchedRecord::new(index, source, head.generation));
     Ok(())
+}
+
+/// Tells a slot where its packets go from now on.
+#[inline(always)]
+fn tell(index: u32, learned: u64) {
+    if let Some(slot) = FLOWS.get_ptr_mut(index) {
+        Slot::at(slot).set_word::<{ FlowSlot::LEARNED_DESTINATION }>(learned);
+    }
 }
 
 /// Where the flow's packets go: to what the partner learned, else where signalling said.

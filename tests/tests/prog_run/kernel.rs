@@ -10,7 +10,7 @@ use aya::{Ebpf, EbpfLoader, Pod};
 use sbc_common::addr::AddressSlot;
 use sbc_common::config::Config;
 use sbc_common::counter::Counter;
-use sbc_common::event::Event;
+use sbc_common::event::{Event, Report};
 use sbc_common::flow::{FlowSlot, SlotIndex};
 use sbc_common::guard::{
     DenyEntry, GuardConfig, MappedAddress, RealmAddress, SipSocket, SourceKey, SourceWindows, TotalWindows,
@@ -55,6 +55,7 @@ pub(crate) struct Kernel {
     pub(crate) trusted: LpmTrie<MapData, RealmAddress, u32>,
     counters: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
+    reports: RingBuf<MapData>,
     _devices: DevMapHash<MapData>,
     _next: Option<ProgramArray<MapData>>,
 }
@@ -131,11 +132,18 @@ impl Kernel {
             trusted: LpmTrie::try_from(ebpf.take_map(names::TRUSTED).unwrap()).unwrap(),
             counters: PerCpuArray::try_from(ebpf.take_map(names::COUNTERS).unwrap()).unwrap(),
             events: RingBuf::try_from(ebpf.take_map(names::EVENTS).unwrap()).unwrap(),
+            reports: RingBuf::try_from(ebpf.take_map(names::REPORTS).unwrap()).unwrap(),
             _devices: devices,
             _next: next,
             program,
             ebpf,
         })
+    }
+
+    /// Instructions that the verifier followed to accept the program; `None` before Linux 5.16.
+    pub(crate) fn verified_instructions(&self) -> Option<u32> {
+        let program: &Xdp = self.ebpf.program(names::PROGRAM).unwrap().try_into().unwrap();
+        program.info().unwrap().verified_instruction_count()
     }
 
     /// One packet through the program.
@@ -183,6 +191,18 @@ impl Kernel {
     /// Takes the events out of the ring.
     pub(crate) fn events(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| self.events.next().map(|record| Event::from_bytes(&record).unwrap())).collect()
+    }
+
+    /// Takes the copies of RTCP out of the ring: slot, generation, length and what was copied.
+    pub(crate) fn reports(&mut self) -> Vec<(SlotIndex, u16, usize, Vec<u8>)> {
+        let next = || {
+            self.reports.next().map(|record| {
+                let report = Report::from_bytes(&record).unwrap();
+                assert!(!report.is_v6);
+                (report.slot, report.generation, usize::from(report.length), report.bytes.to_vec())
+            })
+        };
+        std::iter::from_fn(next).collect()
     }
 
     pub(crate) fn slot(&self, index: SlotIndex) -> FlowSlot {

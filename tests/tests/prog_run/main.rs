@@ -13,6 +13,8 @@
 mod guard;
 mod kernel;
 mod learning;
+mod local;
+mod muxed;
 mod packet;
 mod properties;
 mod steer;

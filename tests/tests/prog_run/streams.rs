@@ -95,3 +95,49 @@ fn jitter_needs_a_clock_rate() {
     assert!((200..=323).contains(&jitter_ms), "{jitter_ms} ms, {stream:?}");
     assert_eq!((stream.timestamp, stream.expected), (64_000, 17));
 }
+
+#[test]
+fn reports_are_copied_from_their_beginning() {
+    let Some(mut kernel) = Kernel::with_call("reports_are_copied_from_their_beginning") else { return };
+    // A length that the header of the report announces, padded by more of a compound packet.
+    let report = |bytes: usize| {
+        let mut packet = rtcp_from_outside();
+        packet.payload.extend((packet.payload.len()..bytes).map(|n| n as u8));
+        packet
+    };
+    for (bytes, next_hop, copied) in [
+        (8, ACROSS, 8),
+        (9, ACROSS, 9),
+        (256, ACROSS_TAGGED, 256),
+        (257, ACROSS_TAGGED_TWICE, 256),
+        (1400, ACROSS, 256),
+    ] {
+        kernel.edit_head(OUTSIDE_RTCP, |head| head.next_hop = next_hop);
+        let packet = report(bytes);
+        assert_eq!(kernel.run(&packet.bytes()).counted, [ForwardOther], "{bytes}");
+        let expected = (OUTSIDE_RTCP, GENERATION, bytes, packet.payload[..copied].to_vec());
+        assert_eq!(kernel.reports(), [expected]);
+    }
+    // What is not forwarded is not copied, and RTP never.
+    kernel.edit_head(OUTSIDE_RTCP, |head| head.next_hop = 0);
+    kernel.run(&report(8).bytes());
+    kernel.run(&Packet { source: INSIDE_PEER, ..report(8) }.bytes());
+    kernel.run(&from_outside().bytes());
+    assert!(kernel.reports().is_empty());
+}
+
+#[test]
+fn reports_that_find_no_room_are_counted() {
+    let Some(mut kernel) = Kernel::with_call("reports_that_find_no_room_are_counted") else { return };
+    let frame = rtcp_from_outside().bytes();
+    // A record takes its 272 bytes and 8 of the ring's own.
+    let room = sbc_common::limits::REPORTS_BYTES / 280;
+    let lost = (0..=room).find(|_| kernel.run(&frame).counted.contains(&ReportLost));
+    assert!(lost.is_some_and(|copies| copies >= room - 1), "lost after {lost:?} of {room}");
+    // The packet itself is forwarded, and claims still have room of their own.
+    assert_eq!(kernel.run(&frame).counted, [ForwardOther, ReportLost]);
+    kernel.let_outside_learn();
+    assert_eq!(kernel.run(&from_outside().bytes()).counted, [ForwardOther, Claimed]);
+    assert_eq!(kernel.reports().len() as u32, lost.unwrap());
+    assert_eq!(kernel.run(&frame).counted, [ForwardOther]);
+}

@@ -19,6 +19,7 @@ pub(crate) const OUTSIDE: [u8; 4] = [192, 0, 2, 1];
 pub(crate) const INSIDE: [u8; 4] = [198, 51, 100, 1];
 pub(crate) const OUTSIDE_PEER: Peer = ([203, 0, 113, 5], 4000);
 pub(crate) const INSIDE_PEER: Peer = ([198, 51, 100, 9], 5000);
+pub(crate) const INSIDE_PEER_RTCP: Peer = (INSIDE_PEER.0, INSIDE_PEER.1 + 1);
 
 pub(crate) const OUTSIDE_PORT: u16 = 20_000;
 pub(crate) const INSIDE_PORT: u16 = 20_002;
@@ -125,6 +126,19 @@ impl Kernel {
     /// Changes the head of a slot.
     pub(crate) fn edit_head(&mut self, index: SlotIndex, edit: impl FnOnce(&mut FlowHead)) {
         self.edit(index, |slot| edit(&mut slot.head));
+    }
+
+    /// Lets the outside peer and ours have one port for RTP and RTCP.
+    pub(crate) fn share_outside_port(&mut self) {
+        self.edit_head(OUTSIDE_RTP, |head| head.kind = PortKind::Muxed);
+        self.edit(OUTSIDE_RTCP, |slot| {
+            slot.head.state = FlowState::Muxed;
+            slot.expected = Allowed::NOBODY;
+        });
+        self.edit(INSIDE_RTCP, |slot| {
+            slot.partner = OUTSIDE_RTP.0;
+            slot.destination.port = OUTSIDE_PEER.1.to_be_bytes();
+        });
     }
 
     /// Lets the outside learn: the address of its peer may claim, from any port.
