@@ -5,7 +5,11 @@
 
 mod bench;
 mod cases;
+mod counting;
+mod learning;
 mod priming;
+mod reports;
+mod shared_port;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -88,6 +92,23 @@ pub const CASES: &[Case] = &[
     ("a failed update leaves the old plan", cases::a_failed_update_leaves_the_old_plan),
     ("a plan that leads to itself is refused", cases::a_plan_that_leads_to_itself_is_refused),
     ("the snapshot names the calls", cases::the_snapshot_names_the_calls),
+    ("a prefix may claim and nobody else", learning::a_prefix_may_claim_and_nobody_else),
+    ("whoever claims is answered", learning::whoever_claims_is_answered),
+    ("a closed window keeps who claimed", learning::a_closed_window_keeps_who_claimed),
+    ("a closed window lets nobody claim", learning::a_closed_window_lets_nobody_claim),
+    ("a window opened anew is claimed anew", learning::a_window_opened_anew_is_claimed_anew),
+    ("a moved peer keeps the claim of its opening", learning::a_moved_peer_keeps_the_claim_of_its_opening),
+    ("late packets of an old call stay out", learning::late_packets_of_an_old_call_stay_out),
+    ("two shared ports meet", shared_port::on_both_sides_everything_takes_the_even_ports),
+    ("a shared port meets two ports", shared_port::on_one_side_the_other_has_two_ports),
+    ("a claim of a shared port is for both", shared_port::a_claim_of_it_is_for_both),
+    ("a port may be shared from the answer on", shared_port::it_may_begin_with_the_answer),
+    ("loss and order are told", counting::loss_and_order_are_told),
+    ("changes of source and payload type are told", counting::changes_of_source_and_payload_type_are_told),
+    ("jitter needs a clock", counting::jitter_needs_a_clock),
+    ("more than a stream may carry is dropped", counting::more_than_a_stream_may_carry_is_dropped),
+    ("of RTCP that is forwarded there are copies", reports::of_what_is_forwarded_there_are_copies),
+    ("of RTCP on a shared port there are copies", reports::of_a_shared_port_there_are_copies),
     ("priming reaches a signalled peer", priming::it_reaches_a_signalled_peer),
     ("priming reaches whoever claimed a side", priming::it_reaches_whoever_claimed_a_side),
     ("priming a shared port uses that port", priming::of_a_shared_port_it_uses_that_port),

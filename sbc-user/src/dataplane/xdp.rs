@@ -34,6 +34,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use sbc_common::counter::Counter;
 use sbc_common::event::Event;
 use sbc_common::flow::{Generation, MediaKind};
@@ -88,6 +89,8 @@ pub struct Xdp {
     /// Calls of which a port was claimed from where the way is not known yet.
     unsettled: BTreeSet<CallId>,
     events: VecDeque<DataplaneEvent>,
+    /// When more reports may wait than were taken at once. The ring tells of new ones only when it is empty.
+    more_reports: Option<Instant>,
     checksums: ChecksumWatch,
     tracer: Tracer,
     /// Something could not be written: everything is to be compared.
@@ -107,7 +110,7 @@ impl Xdp {
     /// Descriptors that become readable when `handle_timeout` has work.
     #[must_use]
     pub fn poll_fds(&self) -> Vec<RawFd> {
-        vec![self.neighbours.changes_fd(), self.kernel.events.as_raw_fd()]
+        vec![self.neighbours.changes_fd(), self.kernel.events.as_raw_fd(), self.kernel.reports.as_raw_fd()]
     }
 
     /// How often packets had which outcome, by the outcome's number.
@@ -227,14 +230,33 @@ impl Xdp {
         }
     }
 
+    fn hear_reports(&mut self, now: Instant) {
+        let (owners, calls, events) = (&self.owners, &self.calls, &mut self.events);
+        let more = events::reports(&mut self.kernel.reports, |report| {
+            let family = if report.is_v6 { Family::V6 } else { Family::V4 };
+            let slot = SlotKey { family, index: report.slot };
+            let Some(Owner { call, mline, caller_side, .. }) = owners.get(&slot).copied() else { return };
+            let state = calls.get(&call).and_then(|call| call.stream(mline));
+            // What an earlier flow of the port left in the ring is not this call's.
+            if state.is_some_and(|state| state.has(slot, report.generation)) {
+                let packet = Bytes::copy_from_slice(report.bytes);
+                events.push_back(DataplaneEvent::Media(MediaEvent::Report {
+                    call,
+                    mline,
+                    caller_side,
+                    packet,
+                }));
+            }
+        });
+        self.more_reports = more.then_some(now);
+    }
+
     fn hear_latched(&mut self, now: Instant, slot: SlotKey, source: SocketAddr, generation: u16) {
         let Some(Owner { call, mline, kind, caller_side, .. }) = self.owners.get(&slot).copied() else {
             return;
         };
         let state = self.calls.get(&call).and_then(|call| call.stream(mline));
-        if state.is_some_and(|state| {
-            state.generation().number() == generation && state.all_slots().any(|held| held == slot)
-        }) {
+        if state.is_some_and(|state| state.has(slot, generation)) {
             let rtcp = kind == MediaKind::Rtcp;
             let latched = MediaEvent::Latched { call, mline, caller_side, rtcp, source };
             self.events.push_back(DataplaneEvent::Media(latched));
@@ -297,6 +319,7 @@ impl Dataplane for Xdp {
             self.try_waiting(now, call);
         }
         self.hear_kernel(now);
+        self.hear_reports(now);
         self.settle_claims();
         self.flush_hops();
         self.tracer.handle_timeout(now, &mut self.kernel, &self.interfaces);

@@ -34,12 +34,13 @@ pub(super) struct Bench<'a> {
     next_op: u64,
     sequence: u16,
     heard: Vec<MediaEvent>,
+    reports: Vec<MediaEvent>,
 }
 
 impl<'a> Bench<'a> {
     pub(super) fn new(wire: &'a mut dyn Wire) -> Self {
         let at = wire.addresses();
-        Self { wire, at, next_op: 1, sequence: 1, heard: Vec::new() }
+        Self { wire, at, next_op: 1, sequence: 1, heard: Vec::new(), reports: Vec::new() }
     }
 
     pub(super) fn now() -> Instant {
@@ -74,7 +75,7 @@ impl<'a> Bench<'a> {
             match event {
                 DataplaneEvent::Done { op, result } => answers.push((op, result)),
                 DataplaneEvent::Media(event @ MediaEvent::Latched { .. }) => self.heard.push(event),
-                DataplaneEvent::Media(MediaEvent::Report { .. }) => {}
+                DataplaneEvent::Media(event @ MediaEvent::Report { .. }) => self.reports.push(event),
                 DataplaneEvent::Guard(event) => panic!("nobody floods: {event:?}"),
             }
         }
@@ -105,6 +106,22 @@ impl<'a> Bench<'a> {
         self.poll(&mut answers);
         assert_eq!(answers, [], "nothing was asked");
         std::mem::take(&mut self.heard)
+    }
+
+    /// As many copies of RTCP packets as are expected, heard since the last time, and what more there is.
+    #[track_caller]
+    pub(super) fn reports(&mut self, expected: usize) -> Vec<MediaEvent> {
+        let deadline = Self::now() + PATIENCE;
+        loop {
+            self.wire.dataplane().handle_timeout(Self::now());
+            let mut answers = Vec::new();
+            self.poll(&mut answers);
+            assert_eq!(answers, [], "nothing was asked");
+            if self.reports.len() >= expected || Self::now() >= deadline {
+                return std::mem::take(&mut self.reports);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Sends RTP (to an even port) or RTCP (to an odd one), and expects it to leave so, unchanged.

@@ -248,6 +248,11 @@ impl StreamState {
         [CALLER, CALLEE].map(|at| self.slots(at)).into_iter().flatten()
     }
 
+    /// Whether a slot is one of these, and in this generation.
+    pub(crate) fn has(&self, slot: SlotKey, generation: u16) -> bool {
+        self.generation.number() == generation && self.all_slots().any(|held| held == slot)
+    }
+
     /// The generation in which the slots are published.
     pub(crate) fn generation(&self) -> Generation {
         self.generation

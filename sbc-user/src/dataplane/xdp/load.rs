@@ -46,6 +46,7 @@ pub(crate) struct Kernel {
     pub(crate) devices: DevMapHash<MapData>,
     pub(crate) counters: PerCpuArray<MapData, u64>,
     pub(crate) events: RingBuf<MapData>,
+    pub(crate) reports: RingBuf<MapData>,
     pub(crate) guard: GuardMaps,
 }
 
@@ -129,6 +130,7 @@ impl Kernel {
             devices: take(&mut ebpf, names::DEVICES)?,
             counters: take(&mut ebpf, names::COUNTERS)?,
             events: take(&mut ebpf, names::EVENTS)?,
+            reports: take(&mut ebpf, names::REPORTS)?,
             guard: GuardMaps::take(&mut ebpf)?,
             ebpf,
             pins,

@@ -92,6 +92,7 @@ impl Xdp {
             waiting: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             events: VecDeque::new(),
+            more_reports: None,
             checksums: ChecksumWatch::new(now, wrong),
             tracer: Tracer::default(),
             doubt: false,

@@ -12,9 +12,6 @@ use super::flows::{Family, SlotKey};
 use super::neighbours::{HopId, PathKey, PathState};
 use sbc_common::flow::SlotIndex;
 
-/// Whether the program knows `Way::Local`.
-const HAIRPIN: bool = false;
-
 /// Least MTU of the hop to an IPv6 side whose other side is IPv4: what arrives with up to 1280 bytes, the size that
 /// every path of today takes, leaves 20 bytes longer.
 const MIXED_MTU: u32 = 1280 + 20;
@@ -79,7 +76,7 @@ impl Xdp {
             }
         }
         // The program goes on in a second slot within IPv4 only.
-        let local = HAIRPIN && sides.iter().all(|side| side.local_ip.is_ipv4());
+        let local = sides.iter().all(|side| side.local_ip.is_ipv4());
         Ok(sides.map(|side| {
             let into = |address| if local { self.other_calls_port(call, address) } else { None };
             side_ways(side, into)
