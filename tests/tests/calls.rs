@@ -1,7 +1,7 @@
 //! Real clients call through a real `sbcd` in namespaces: what they hear, what the wire shows, what the records say.
 #![allow(clippy::unwrap_used, reason = "a test file")]
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use sbc_tests::baresip::{Baresip, Phone};
@@ -26,6 +26,11 @@ struct Bench {
 impl Bench {
     /// `None` (and a reason) where this test cannot run.
     fn start(test: &str) -> Option<Self> {
+        Self::start_with(test, None)
+    }
+
+    /// With a configuration of both sides.
+    fn start_with(test: &str, sides: Option<&str>) -> Option<Self> {
         if !is_root() {
             skip(test, "needs root");
             return None;
@@ -39,7 +44,11 @@ impl Bench {
         };
         let scratch = Scratch::create("calls").unwrap();
         let networks = Networks::create().unwrap();
-        let sbcd = Sbcd::start(&networks, &binaries, &scratch).unwrap();
+        let sbcd = match sides {
+            None => Sbcd::start(&networks, &binaries, &scratch),
+            Some(sides) => Sbcd::start_with(&networks, &binaries, sides, &scratch),
+        };
+        let sbcd = sbcd.unwrap();
         let captures = (
             Capture::start(&networks.outside, "outside0", &scratch).unwrap(),
             Capture::start(&networks.pbx, "pbx0", &scratch).unwrap(),
@@ -140,6 +149,46 @@ fn udp_calls_pass_through_the_kernel() {
     assert_hidden(&outside, &[PBX, SBC_INSIDE]);
     assert_hidden(&pbx, &[OUTSIDE, SBC_OUTSIDE]);
     assert!(bench.sbcd.stop().unwrap().success(), "{}", bench.sbcd.log());
+}
+
+/// The caller's port is learned and its window closes in the middle of the call: it goes on, and nobody takes its place.
+#[test]
+fn a_learned_caller_keeps_its_place() {
+    let sides = format!(
+        "[public]\nbind = \"{SBC_OUTSIDE}\"\nudp = {SIP}\npeers = [\"{OUTSIDE}/32\"]\n\
+         next_hop = \"udp:{OUTSIDE}:{SIP}\"\nmedia_source = \"subnet\"\nlatch_seconds = 1\n\n\
+         [private]\nbind = \"{SBC_INSIDE}\"\nudp = {SIP}\npbx = \"udp:{PBX}:{SIP}\"\n"
+    );
+    let Some(bench) = Bench::start_with("a_learned_caller_keeps_its_place", Some(&sides)) else { return };
+    let audio = Duration::from_secs(4);
+    let _answering = bench.answering(ANSWER_WITH_AUDIO, audio);
+    let batch = Batch { calls: 1, per_second: 10, audio, hold: Duration::from_secs(5) };
+    let calling = bench.calling(CALL_WITH_AUDIO, batch);
+    // Inside of the second in which the port may be claimed, the caller has claimed it; then nobody may.
+    let mut seen = Value::Null;
+    let closed = (0..30).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        let calls = bench.sbcd.ask("calls").unwrap();
+        seen = calls.pointer("/calls/0/streams/0").cloned().unwrap_or_default();
+        seen["caller"]["learning"] == json!(false)
+    });
+    assert!(closed, "{seen}\n{}", bench.sbcd.log());
+    assert_eq!(seen["caller"]["source"], json!("learned from 198.51.100.0/24"), "{seen}");
+    let port: SocketAddr = seen["caller"]["local"].as_str().unwrap().parse().unwrap();
+    const INTRUSIONS: u64 = 50;
+    let sent = bench.networks.outside.enter(|| {
+        let intruder = UdpSocket::bind((OUTSIDE, 0)).unwrap();
+        let mut rtp = [0x55; 172];
+        rtp[..2].copy_from_slice(&[0x80, 8]);
+        (0..INTRUSIONS).filter(|_| intruder.send_to(&rtp, port).is_ok()).count()
+    });
+    assert_eq!(sent.unwrap(), usize::try_from(INTRUSIONS).unwrap());
+    assert_eq!(calling.finish(LIMIT).unwrap(), Outcome { succeeded: 1, failed: 0 }, "{}", bench.sbcd.log());
+    let records = bench.records(1);
+    let carried = Carried::sum(&records, "rtp_kernel").unwrap();
+    assert_eq!((carried.from_caller, carried.from_callee), (200, 200), "{}", records[0]);
+    let status = bench.sbcd.ask("status").unwrap();
+    assert_eq!(status["dataplane_counters"]["drop_wrong_source"], json!(INTRUSIONS), "{status}");
 }
 
 #[test]
