@@ -166,3 +166,118 @@ fn events_that_find_no_room_are_counted() {
     assert_eq!(kernel.events().len() as u32, lost.unwrap());
     assert_eq!(claim(&mut kernel), [ForwardOther, Claimed]);
 }
+
+#[test]
+fn a_prefix_may_claim_and_a_port_may_be_given() {
+    let Some(mut kernel) = Kernel::with_call("a_prefix_may_claim_and_a_port_may_be_given") else { return };
+    let of_net = Allowed::any_port([203, 0, 113, 0], 24);
+    let with_port = Allowed { port: 4000u16.to_be_bytes(), ..of_net };
+    for (allowed, source, counted) in [
+        (of_net, ([203, 0, 113, 255], 1), vec![ForwardOther, Claimed]),
+        (of_net, ([203, 0, 112, 255], 4000), vec![DropWrongSource]),
+        (of_net, ([202, 0, 113, 5], 4000), vec![DropWrongSource]),
+        (with_port, ([203, 0, 113, 255], 4000), vec![ForwardOther, Claimed]),
+        (with_port, ([203, 0, 113, 255], 4001), vec![DropWrongSource]),
+        (Allowed::any_port([203, 0, 113, 4], 31), ([203, 0, 113, 5], 1), vec![ForwardOther, Claimed]),
+        (Allowed::any_port([203, 0, 113, 4], 31), ([203, 0, 113, 6], 1), vec![DropWrongSource]),
+        (Allowed::any_port([0; 4], 0), ([10, 20, 30, 40], 1), vec![ForwardOther, Claimed]),
+        (Allowed::any_port([203, 0, 113, 4], 32), ([203, 0, 113, 5], 1), vec![DropWrongSource]),
+    ] {
+        kernel.install_call();
+        kernel.let_outside_learn();
+        kernel.edit(OUTSIDE_RTP, |slot| slot.expected = allowed);
+        let packet = Packet::rtp(source, (OUTSIDE, OUTSIDE_PORT));
+        assert_eq!(kernel.run(&packet.bytes()).counted, counted, "{allowed:?} {source:?}");
+        // Signalled, the prefix says nothing: it is this address and this port.
+        kernel.install_call();
+        kernel.edit(OUTSIDE_RTP, |slot| slot.expected = allowed);
+        assert_eq!(kernel.run(&packet.bytes()).counted, [DropWrongSource]);
+    }
+}
+
+/// Packets of many sources, none of which may send: addresses beside the allowed one and ports of others.
+fn spray() -> impl Iterator<Item = Packet> {
+    (0..200u16).map(|n| {
+        let source = ([203, 0, (n >> 8) as u8 ^ 0x55, n as u8], 1024 + n * 300);
+        Packet::rtp(source, (OUTSIDE, OUTSIDE_PORT))
+    })
+}
+
+#[test]
+fn a_spray_takes_nothing_before_during_and_after_the_window() {
+    const NAME: &str = "a_spray_takes_nothing_before_during_and_after_the_window";
+    let Some(mut kernel) = Kernel::with_call(NAME) else { return };
+    let all = |kernel: &Kernel, counter| {
+        for packet in spray() {
+            let ran = kernel.run(&packet.bytes());
+            assert_eq!((ran.action, &ran.counted[..]), (Action::Drop, &[counter][..]));
+        }
+    };
+    // Before: no flow; then a flow that expects nobody yet.
+    kernel.edit_head(OUTSIDE_RTP, |head| head.state = FlowState::Idle);
+    all(&kernel, DropNoFlow);
+    kernel.edit_head(OUTSIDE_RTP, |head| head.state = FlowState::Latched);
+    kernel.edit(OUTSIDE_RTP, |slot| slot.expected = Allowed::NOBODY);
+    all(&kernel, DropWrongSource);
+    // During: nobody but the allowed address claims, and what is not media claims not even from there.
+    kernel.let_outside_learn();
+    all(&kernel, DropWrongSource);
+    assert_eq!(kernel.slot(OUTSIDE_RTP).learned_source, Learned::default());
+    assert_eq!(kernel.run(&from_port(4321).bytes()).counted, [ForwardOther, Claimed]);
+    // After: neither they, nor the same address from another port, whatever the daemon has published by then.
+    for state in [FlowState::Learning, FlowState::Latched] {
+        kernel.edit_head(OUTSIDE_RTP, |head| head.state = state);
+        all(&kernel, DropWrongSource);
+        assert_eq!(kernel.run(&from_port(4322).bytes()).counted, [DropWrongSource]);
+        assert_eq!(kernel.run(&from_port(4321).bytes()).counted, [ForwardOther]);
+    }
+    assert_eq!(kernel.events().len(), 1);
+    assert_eq!(kernel.slot(OUTSIDE_RTP).packets, 3);
+    assert_eq!(kernel.slot(INSIDE_RTP).learned_destination.port, 4321u16.to_be_bytes());
+}
+
+#[test]
+fn late_packets_of_an_old_call_are_nobodys() {
+    let Some(mut kernel) = Kernel::with_call("late_packets_of_an_old_call_are_nobodys") else { return };
+    kernel.let_outside_learn();
+    let (old, new) = (from_port(4321), Packet::rtp(([198, 18, 0, 7], 9000), (OUTSIDE, OUTSIDE_PORT)));
+    kernel.run(&old.bytes());
+    kernel.events();
+    for index in [OUTSIDE_RTP, INSIDE_RTP] {
+        kernel.edit_head(index, |head| head.state = FlowState::Idle);
+    }
+    assert_eq!(kernel.run(&old.bytes()).counted, [DropNoFlow]);
+
+    // The ports are another call's, whose caller is elsewhere.
+    let next =
+        Generation::new(GENERATION).unwrap().next_for([&kernel.slot(OUTSIDE_RTP), &kernel.slot(INSIDE_RTP)]);
+    let before = kernel.slot(OUTSIDE_RTP).packets;
+    for index in [OUTSIDE_RTP, INSIDE_RTP] {
+        kernel.edit(index, |slot| {
+            (slot.head.state, slot.head.generation) = (FlowState::Latched, next.number());
+        });
+    }
+    kernel.edit(OUTSIDE_RTP, |slot| {
+        slot.head.state = FlowState::Learning;
+        slot.expected = Allowed::any_port([198, 18, 0, 0], 16);
+    });
+    kernel.edit(INSIDE_RTP, |slot| slot.destination.port = [0; 2]);
+    assert_eq!(kernel.run(&old.bytes()).counted, [DropWrongSource]);
+    assert_eq!(kernel.run(&from_inside().bytes()).counted, [DropNoDestination], "not to the old caller");
+    // A packet that was judged under the old generation may write only now: its word is void.
+    let late = Learned::new(Endpoint::new(OUTSIDE_PEER.0, 4321), GENERATION);
+    kernel.edit(OUTSIDE_RTP, |slot| slot.learned_source = late);
+    kernel.edit(INSIDE_RTP, |slot| slot.learned_destination = late);
+    assert_eq!(kernel.run(&old.bytes()).counted, [DropWrongSource]);
+    assert_eq!(kernel.run(&from_inside().bytes()).counted, [DropNoDestination]);
+    // The new caller claims over it, and the numbering is its own from the start.
+    assert_eq!(kernel.run(&new.bytes()).counted, [ForwardOther, Claimed]);
+    assert_eq!(kernel.run(&old.bytes()).counted, [DropWrongSource]);
+    let back = forwarded(from_inside(), BACK, (OUTSIDE, OUTSIDE_PORT), ([198, 18, 0, 7], 9000));
+    assert_eq!(kernel.run(&from_inside().bytes()).frame, back.bytes());
+    assert_eq!(kernel.slot(OUTSIDE_RTP).packets, before + 1);
+    assert_eq!(kernel.stream(OUTSIDE_RTP).run.tag, next.number());
+    let claims: Vec<_> = kernel.events();
+    let source = Endpoint::new([198, 18, 0, 7], 9000);
+    assert_eq!(claims, [Event::Latched { slot: OUTSIDE_RTP, source, generation: next.number() }]);
+}

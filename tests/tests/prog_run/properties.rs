@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use sbc_common::addr::Endpoint;
 use sbc_common::counter::Counter;
-use sbc_common::flow::{Allowed, FlowState, Learned, PortKind};
+use sbc_common::flow::{Allowed, FlowState, Learned, PortKind, Target, Way};
 
 use crate::kernel::{Action, Kernel};
 use crate::packet::{Packet, UdpChecksum, fault, fix_ip_checksum};
@@ -79,10 +80,10 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
 
 /// State, kind, next hop and what was learned, for the slots of the call.
 fn slots() -> impl Strategy<Value = [(FlowState, PortKind, u16, u64, u64); 2]> {
-    use FlowState::{Idle, Latched, Learning, Relay};
+    use FlowState::{Idle, Latched, Learning, Muxed, Relay};
     let slot = (
-        prop_oneof![1 => Just(Idle), 4 => Just(Learning), 8 => Just(Latched), 1 => Just(Relay)],
-        prop_oneof![6 => Just(PortKind::Rtp), 1 => Just(PortKind::Rtcp)],
+        prop_oneof![1 => Just(Idle), 4 => Just(Learning), 8 => Just(Latched), 1 => Just(Relay), 1 => Just(Muxed)],
+        prop_oneof![6 => Just(PortKind::Rtp), 1 => Just(PortKind::Rtcp), 2 => Just(PortKind::Muxed)],
         prop_oneof![2 => Just(BACK), 2 => Just(ACROSS), 2 => Just(ACROSS_TAGGED), 1 => Just(ACROSS_TAGGED_TWICE), 1 => 0..9u16],
         prop_oneof![3 => Just(0), 1 => any::<u64>()],
         prop_oneof![3 => Just(0), 1 => any::<u64>()],
@@ -97,7 +98,7 @@ fn what_leaves_is_well_formed() {
     let left = std::cell::Cell::new(0);
     let mut runner = TestRunner::new(Config { cases: 4000, failure_persistence: None, ..Config::default() });
     runner
-        .run(&(frame(), slots()), |(frame, slots)| {
+        .run(&(frame(), slots(), prop::bool::weighted(0.1), 0..33u8), |(frame, slots, is_local, prefix)| {
             let mut kernel = kernel.borrow_mut();
             kernel.install_call();
             for (index, (state, kind, next_hop, learned_source, learned_destination)) in
@@ -108,15 +109,25 @@ fn what_leaves_is_well_formed() {
                     slot.learned_source = Learned::from_word(learned_source);
                     slot.learned_destination = Learned::from_word(learned_destination);
                     if state == FlowState::Learning {
-                        slot.expected = Allowed { port: [0; 2], ..slot.expected };
+                        slot.expected = Allowed { port: [0; 2], prefix, ..slot.expected };
                     }
                 });
+            }
+            if is_local {
+                // What comes from outside goes on in the inside's flow, and so back out.
+                let ours = Endpoint::new(INSIDE, INSIDE_PORT);
+                kernel.edit(OUTSIDE_RTP, |slot| {
+                    (slot.head.way, slot.head.next_hop) = (Way::Local, INSIDE_RTP.address_slot());
+                    slot.destination = Target::new(ours, DSCP, TTL);
+                });
+                kernel.edit(INSIDE_RTP, |slot| slot.expected = Allowed { prefix, ..Allowed::exactly(ours) });
             }
             let outside = kernel.slot(OUTSIDE_RTP);
             kernel.set_slot(VLAN_RTP, &outside);
             kernel.set_slot(OUTER_VLAN_RTP, &outside);
             let ran = kernel.run(&frame);
             kernel.events();
+            kernel.reports();
 
             let outcomes = ran.counted.iter().filter(|counter| !matches!(counter.number(), 2..=15)).count();
             prop_assert_eq!(outcomes, 1, "one outcome: {:?}", ran.counted);
