@@ -29,7 +29,8 @@ extern "C" fn submit(ctx: *mut xdp_md, slot: u32, flow: u32, offset: u32, length
         emit::count(Counter::ReportLost.number());
         return 0;
     };
-    let copied = if length > REPORT_BYTES as u32 { REPORT_BYTES as u32 } else { length };
+    // A report is never empty. That it is 1 to 256 bytes, also verifiers see by the mask that do not learn from comparisons.
+    let copied = (length.min(REPORT_BYTES as u32).wrapping_sub(1) & 0xff) + 1;
     let record = entry.as_mut_ptr();
     // SAFETY: the record is ours until it is submitted, and only the fields behind its `copied` bytes stay as they were.
     // The helper writes `copied` bytes, which are in the packet and at most as many as the array has.
@@ -41,7 +42,7 @@ extern "C" fn submit(ctx: *mut xdp_md, slot: u32, flow: u32, offset: u32, length
         (&raw mut (*record).length).write(length as u16);
         (&raw mut (*record).copied).write(copied as u16);
         (&raw mut (*record).unused_too).write([0; 4]);
-        copied == 0 || bpf_xdp_load_bytes(ctx, offset, (&raw mut (*record).bytes).cast(), copied) != 0
+        bpf_xdp_load_bytes(ctx, offset, (&raw mut (*record).bytes).cast(), copied) != 0
     };
     if failed {
         entry.discard(0);
