@@ -191,6 +191,7 @@ fn planes_config(config: &Config) -> PlanesConfig {
             .iter()
             .map(|realm| MediaBind { address: realm.media.bind, ports: realm.media.ports.clone() })
             .collect(),
+        sip: config.engine.listeners.iter().map(|listener| listener.bind.ip()).collect(),
         reserved_ports: config
             .engine
             .listeners

@@ -140,6 +140,7 @@ fn planes(instance: &str, binds: &[MediaBind], kernel: bool) -> Planes {
         run_dir: std::env::temp_dir().join(instance),
         kernel,
         media: binds.to_vec(),
+        sip: Vec::new(),
         reserved_ports: Vec::new(),
     };
     Planes::start(&config, Instant::now()).unwrap().0

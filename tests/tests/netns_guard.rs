@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test file")]
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, poll};
+use sbc_tests::netns::{End, Namespace, connect};
 use sbc_tests::pcap::Capture;
 use sbc_tests::process::Scratch;
 use sbc_tests::rtp::{self, Side};
@@ -19,6 +21,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// Sources that nobody knows, beside the carrier in its network.
 const FLOODER: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 66));
 const BYSTANDER: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 67));
+/// On the allow list, and no trunk.
+const ALLOWED: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 68));
 const THRESHOLD: u64 = 50;
 const CONNECTIONS: u64 = 10;
 const FLOOD: u64 = 20_000;
@@ -34,29 +38,13 @@ struct Bench {
 
 impl Bench {
     fn start(test: &str) -> Option<Self> {
-        if !is_root() {
-            skip(test, "needs root");
-            return None;
-        }
-        let binaries = match binaries() {
-            Ok(binaries) => binaries,
-            Err(error) => {
-                skip(test, &format!("{error:#}"));
-                return None;
-            }
-        };
-        let scratch = Scratch::create("guard").unwrap();
-        let networks = Networks::create().unwrap();
-        for stranger in [FLOODER, BYSTANDER] {
-            let address = format!("{stranger}/24");
-            networks.outside.run("ip", &["address", "add", &address, "dev", "outside0"]).unwrap();
-        }
         let sides = format!(
             "[guard]\n\
              dos_threshold = {THRESHOLD}\n\
              dos_window_seconds = 10\n\
              connections = {CONNECTIONS}\n\
              retention = \"5 min\"\n\
+             allow = [\"{ALLOWED}\"]\n\
              \n\
              [public]\n\
              bind = \"{SBC_OUTSIDE}\"\n\
@@ -70,7 +58,30 @@ impl Bench {
              udp = {SIP}\n\
              pbx = \"udp:{PBX}:{SIP}\"\n",
         );
-        let sbcd = Sbcd::start_with(&networks, &binaries, &sides, &scratch).unwrap();
+        Self::start_with(test, &sides, |_| ())
+    }
+
+    /// With a network that is not quite the usual one.
+    fn start_with(test: &str, sides: &str, change: impl FnOnce(&Networks)) -> Option<Self> {
+        if !is_root() {
+            skip(test, "needs root");
+            return None;
+        }
+        let binaries = match binaries() {
+            Ok(binaries) => binaries,
+            Err(error) => {
+                skip(test, &format!("{error:#}"));
+                return None;
+            }
+        };
+        let scratch = Scratch::create("guard").unwrap();
+        let networks = Networks::create().unwrap();
+        for stranger in [FLOODER, BYSTANDER, ALLOWED] {
+            let address = format!("{stranger}/24");
+            networks.outside.run("ip", &["address", "add", &address, "dev", "outside0"]).unwrap();
+        }
+        change(&networks);
+        let sbcd = Sbcd::start_with(&networks, &binaries, sides, &scratch).unwrap();
         Some(Self { sbcd, networks, scratch })
     }
 
@@ -219,26 +230,131 @@ fn an_operator_traces_a_source_and_then_a_flow() {
     assert!(format!("{refused:#}").contains("is no address"), "{refused:#}");
 }
 
+/// C-9, C-11: who is on the allow list may connect and flood, and is not heard any more after some rubbish: the open
+/// connection ends, no other comes about, and media from there was nobody's all along.
+#[test]
+fn rubbish_inside_a_connection_closes_it_and_every_way_in() {
+    let Some(bench) = Bench::start("rubbish_inside_a_connection_closes_it_and_every_way_in") else { return };
+    let capture = Capture::start(&bench.networks.outside, "outside0", &bench.scratch).unwrap();
+    let to = SocketAddr::new(SBC_OUTSIDE, SIP);
+    let ended = bench.networks.outside.enter(|| {
+        let mut stream = TcpStream::from(connected(ALLOWED, to).expect("the allow list may connect"));
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        for _ in 0..2 * THRESHOLD {
+            stream.write_all(REQUEST).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(connected(ALLOWED, to).is_some(), "a flood from the allow list does no harm");
+        for _ in 0..20 {
+            // Closed on the way: that is what is waited for.
+            let _ = stream.write_all(b"INVITE sip:a@b SIP/2.0\r\nContent-Length: 0\r\n\r\n");
+        }
+        matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_))
+    });
+    assert!(ended.unwrap());
+    bench.wait_until("it is denied", |bench| bench.denied().len() == 1);
+    let denied = &bench.denied()[0];
+    assert_eq!(
+        (&denied["source"], &denied["reason"], &denied["scope"]),
+        (&ALLOWED.to_string().into(), &"malformed".into(), &"all".into())
+    );
+    assert_eq!(bench.count("engine", "denied_malformed"), 1);
+    assert!(bench.count("engine", "guard_closed") >= 1);
+    let dropped = bench.count("dataplane", "drop_denied");
+    let again = bench.networks.outside.enter(|| connected(ALLOWED, to).is_some());
+    assert!(!again.unwrap(), "nothing answers him");
+    assert!(bench.count("dataplane", "drop_denied") > dropped);
+    // Ports without a call take media from nobody, and with one from its own source only: see the packet tables.
+    let media = bench.networks.outside.enter(|| {
+        let socket = UdpSocket::bind((ALLOWED, 0)).unwrap();
+        socket.send_to(&[0x80; 172], (SBC_OUTSIDE, 20_000)).unwrap();
+    });
+    media.unwrap();
+    bench.wait_until("his media is dropped", |bench| bench.count("dataplane", "drop_no_flow") == 1);
+    // R-QOS-1: what we say is marked, over TCP too.
+    let ours = capture.finish().unwrap();
+    let ours: Vec<_> = ours.iter().filter(|packet| packet.is_tcp && packet.source == to).collect();
+    assert!(!ours.is_empty() && ours.iter().all(|packet| packet.dscp == 34), "{ours:?}");
+}
+
+/// The guard stands where signalling arrives, media or not; of IPv6 it counts a /64 as one source.
+#[test]
+fn the_guard_stands_on_interfaces_without_media_and_counts_a_64_as_one() {
+    let (v4, v6): (IpAddr, IpAddr) = ("203.0.113.1".parse().unwrap(), "2001:db8:66::1".parse().unwrap());
+    let realm = |name: &str, bind: IpAddr, media: String| {
+        format!("[[realm]]\nname = \"{name}\"\nbind = \"{bind}\"\nudp = {SIP}\nmedia = {{ {media} }}\n\n")
+    };
+    let sides = format!(
+        "{}{}{}{}[[trunk]]\nname = \"pbx\"\nrealm = \"inside\"\nsources = [\"{PBX}\"]\n\
+         next_hop = \"udp:{PBX}:{SIP}\"\n\n[guard]\ndos_threshold = {THRESHOLD}\n\n",
+        realm("inside", SBC_INSIDE, "ports = \"20000-20099\"".to_owned()),
+        realm("outside", SBC_OUTSIDE, "ports = \"20000-20099\"".to_owned()),
+        realm("plain", v4, format!("bind = \"{SBC_OUTSIDE}\", ports = \"20100-20199\"")),
+        realm("six", v6, "ports = \"20000-20099\"".to_owned()),
+    );
+    let test = "the_guard_stands_on_interfaces_without_media_and_counts_a_64_as_one";
+    let bench = Bench::start_with(test, &sides, |networks| {
+        let end = |namespace, interface, addresses| End { namespace, interface, addresses };
+        connect(
+            end(&networks.outside, "sip1", &["203.0.113.66/24"]),
+            end(&networks.sbc, "sip0", &["203.0.113.1/24"]),
+        )
+        .unwrap();
+        connect(end(&networks.outside, "six1", &[]), end(&networks.sbc, "six0", &[])).unwrap();
+        let add = |namespace: &Namespace, address: &str, interface| {
+            namespace.run("ip", &["address", "add", address, "dev", interface, "nodad"]).unwrap();
+        };
+        add(&networks.sbc, "2001:db8:66::1/56", "six0");
+        for address in ["2001:db8:66:5::1/56", "2001:db8:66:5:ffff::2/56", "2001:db8:66:6::1/56"] {
+            add(&networks.outside, address, "six1");
+        }
+    });
+    let Some(bench) = bench else { return };
+    let send = |from: &str, to: IpAddr, requests: u64| {
+        let from = SocketAddr::new(from.parse().unwrap(), 0);
+        let sent = bench.networks.outside.enter(|| {
+            let socket = UdpSocket::bind(from).unwrap();
+            for _ in 0..requests {
+                socket.send_to(REQUEST, (to, SIP)).unwrap();
+            }
+        });
+        sent.unwrap();
+    };
+    let passed = || bench.count("dataplane", "pass_sip");
+    send("203.0.113.66", v4, 2 * THRESHOLD);
+    bench.wait_until("the source is held to its limit", |_| passed() == THRESHOLD);
+    bench.wait_until("and denied", |bench| bench.denied().len() == 1);
+    // Two addresses of one /64, then one of the next.
+    send("2001:db8:66:5::1", v6, THRESHOLD - 10);
+    send("2001:db8:66:5:ffff::2", v6, 20);
+    bench.wait_until("the /64 is held to its limit", |_| passed() == 2 * THRESHOLD);
+    bench.wait_until("and denied as a whole", |bench| bench.denied().len() == 2);
+    assert_eq!(bench.denied()[1]["source"], "2001:db8:66:5::/64");
+    send("2001:db8:66:6::1", v6, 5);
+    bench.wait_until("its neighbour is heard", |_| passed() == 2 * THRESHOLD + 5);
+}
+
 /// Attempts to connect have a limit of their own. They deny nobody: their source may be forged.
 #[test]
 fn connection_attempts_of_a_stranger_end_in_the_kernel() {
     let Some(bench) = Bench::start("connection_attempts_of_a_stranger_end_in_the_kernel") else { return };
     let connected = bench.networks.outside.enter(|| {
         let to = SocketAddr::new(SBC_OUTSIDE, SIP);
-        (0..3 * CONNECTIONS).filter(|_| connect_from(FLOODER, to)).count()
+        (0..3 * CONNECTIONS).filter(|_| connected(FLOODER, to).is_some()).count()
     });
     assert_eq!(connected.unwrap() as u64, CONNECTIONS);
     assert!(bench.count("dataplane", "drop_source_connections") >= 2 * CONNECTIONS);
     assert_eq!(bench.denied(), Vec::<Value>::new());
 }
 
-/// Whether a connection from `from` comes about in the time of a few round trips.
-fn connect_from(from: IpAddr, to: SocketAddr) -> bool {
+/// A connection from `from`, if it comes about in the time of a few round trips.
+fn connected(from: IpAddr, to: SocketAddr) -> Option<OwnedFd> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
     let flags = SockFlag::SOCK_NONBLOCK;
     let stream = socket(AddressFamily::Inet, SockType::Stream, flags, None).unwrap();
     bind(stream.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0))).unwrap();
     let _ = connect(stream.as_raw_fd(), &SockaddrStorage::from(to));
     let mut waiting = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
-    poll(&mut waiting, 100u8).unwrap() == 1
+    (poll(&mut waiting, 100u8).unwrap() == 1).then_some(stream)
 }

@@ -208,6 +208,7 @@ fn neither_sends_first(kernel: bool, ends: &Ends) {
         run_dir: scratch.path().join("run"),
         kernel,
         media: vec![bind("192.0.2.1"), bind("198.51.100.1")],
+        sip: Vec::new(),
         reserved_ports: Vec::new(),
     };
     let mut planes = Planes::start(&config, Instant::now()).unwrap().0;

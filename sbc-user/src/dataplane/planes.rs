@@ -10,7 +10,7 @@ pub(crate) mod reserved;
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Seek, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::PathBuf;
@@ -40,6 +40,8 @@ pub struct PlanesConfig {
     pub kernel: bool,
     /// Media addresses of all realms.
     pub media: Vec<MediaBind>,
+    /// Addresses with SIP sockets, in front of which the guard stands.
+    pub sip: Vec<IpAddr>,
     /// Ports of ours besides the media ranges that no other program shall be given (SIP listeners).
     pub reserved_ports: Vec<RangeInclusive<u16>>,
 }
@@ -101,7 +103,8 @@ impl Planes {
         let relay = Relay::start().map_err(|error| StartError::Relay(format!("{error:#}")))?;
         let not_steered = relay.not_steered().map(str::to_owned);
         let (kernel, report) = if config.kernel && xdp::is_embedded() {
-            let (kernel, addresses) = Xdp::open(&config.instance, xdp::OBJECT, &config.media, now)?;
+            let (kernel, addresses) =
+                Xdp::open(&config.instance, xdp::OBJECT, &config.media, &config.sip, now)?;
             (kernel, StartReport { addresses, no_kernel: None, not_steered })
         } else {
             let reason = no_kernel(config).unwrap_or_default();

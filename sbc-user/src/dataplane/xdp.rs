@@ -61,6 +61,7 @@ use addresses::{Placed, Served};
 use flows::{Family, SlotKey};
 use load::Kernel;
 use neighbours::{HopEntry, Neighbours, PathKey, PathState};
+use netlink::Link;
 use plans::{Call, Owner};
 use selftest::ChecksumWatch;
 use trace::Tracer;
@@ -78,6 +79,8 @@ pub struct Xdp {
     addresses: HashMap<IpAddr, Served>,
     /// Where those addresses are.
     placed: Vec<Placed>,
+    /// Interfaces without media of ours, on which the guard stands.
+    guarded: Vec<Link>,
     interfaces: Vec<String>,
     calls: HashMap<CallId, Call>,
     /// Whose each slot is that is not Idle.

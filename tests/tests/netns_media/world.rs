@@ -121,6 +121,7 @@ impl World {
             run_dir: self.scratch.path().join("run"),
             kernel: true,
             media: vec![bind(OUTSIDE), bind(INSIDE)],
+            sip: Vec::new(),
             reserved_ports: vec![5060..=5061],
         }
     }

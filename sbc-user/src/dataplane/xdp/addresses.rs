@@ -60,9 +60,19 @@ fn place_one(bind: &MediaBind, links: &[Link], addresses: &[(u32, IpAddr)]) -> R
     if address.is_ipv6() {
         return Err("the kernel forwards IPv4 only".to_owned());
     }
+    let (device, vlan) = device_of(address, links, addresses)?;
+    Ok(Placed { address, ports: bind.ports.clone(), device: device.clone(), vlan })
+}
+
+/// The interface whose driver sees the packets to an address of ours, and their VLAN.
+pub(crate) fn device_of<'a>(
+    address: IpAddr,
+    links: &'a [Link],
+    addresses: &[(u32, IpAddr)],
+) -> Result<(&'a Link, Option<u16>), String> {
     let link = addresses
         .iter()
-        .find(|(_, held)| *held == bind.address)
+        .find(|(_, held)| *held == address)
         .and_then(|(ifindex, _)| links.iter().find(|link| link.ifindex == *ifindex))
         .ok_or("no interface has this address")?;
     let (device, vlan) = match link.vlan {
@@ -78,7 +88,7 @@ fn place_one(bind: &MediaBind, links: &[Link], addresses: &[(u32, IpAddr)]) -> R
     if device.mac.is_none() || device.mac == Some([0; 6]) {
         return Err(format!("{} has no Ethernet header", device.name));
     }
-    Ok(Placed { address, ports: bind.ports.clone(), device: device.clone(), vlan })
+    Ok((device, vlan))
 }
 
 /// An address that the kernel serves.

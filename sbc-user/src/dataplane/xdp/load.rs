@@ -37,6 +37,8 @@ pub(crate) struct Kernel {
     ebpf: Ebpf,
     pins: PinDirectory,
     program_id: u32,
+    /// The program that is in the links instead, while a trace runs.
+    instead: Option<u32>,
     pub(crate) flows: Flows,
     /// Address slots for which `flows` has room.
     pub(crate) room: Room,
@@ -89,6 +91,25 @@ pub(crate) enum Attached {
     Refused(String),
 }
 
+/// What an interface is to the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Media arrives on it and leaves by it.
+    Media,
+    /// Only signalling arrives on it, in front of which the guard stands.
+    Guard,
+}
+
+impl Role {
+    /// Whether an interface can be that.
+    fn suits(self, link: &Link) -> bool {
+        match self {
+            Self::Media => takes_redirected(link),
+            Self::Guard => true,
+        }
+    }
+}
+
 impl Kernel {
     /// Loads the object with room for so many addresses, onto the maps pinned in `pins` where there are any.
     pub(crate) fn load(object: &[u8], pins: PinDirectory, v4: usize, v6: usize) -> Result<Self, StartError> {
@@ -135,6 +156,7 @@ impl Kernel {
             ebpf,
             pins,
             program_id,
+            instead: None,
             flows: Flows::new(v4, v6),
             room,
         })
@@ -146,12 +168,17 @@ impl Kernel {
     }
 
     /// Puts the program on an interface: into its pinned link if there is one, else anew.
-    pub(crate) fn attach(&mut self, netlink: &mut Netlink, link: &Link) -> Result<Attached, StartError> {
+    pub(crate) fn attach(
+        &mut self,
+        netlink: &mut Netlink,
+        link: &Link,
+        role: Role,
+    ) -> Result<Attached, StartError> {
         let pin = self.pins.link(&link.name);
         if pin.exists() {
             match self.replace(&pin) {
                 Ok(_) if self.runs_on(netlink, link)? => {
-                    if takes_redirected(link) {
+                    if role.suits(link) {
                         return Ok(Attached::Native);
                     }
                     // Gone a moment after its pin: not to be taken for somebody else's program until then.
@@ -166,7 +193,7 @@ impl Kernel {
             }
             fs::remove_file(&pin).map_err(|error| StartError::pins(&pin, error))?;
         }
-        if let Some(attached) = self.take_over(netlink, link)? {
+        if let Some(attached) = self.take_over(netlink, link, role)? {
             return Ok(attached);
         }
         if let Some(program) = present(netlink, link)?.and_then(|link| link.xdp) {
@@ -187,7 +214,7 @@ impl Kernel {
         attached.pin(&pin).map_err(|error| StartError::pins(&pin, std::io::Error::other(chain(&error))))?;
         let reason = if !self.runs_on(netlink, link)? {
             "the kernel attached the program, but not in the driver"
-        } else if !takes_redirected(link) {
+        } else if !role.suits(link) {
             NOT_A_TARGET
         } else {
             return Ok(Attached::Native);
@@ -231,7 +258,12 @@ impl Kernel {
 
     /// Puts the program into the link that another version of this instance has on the interface, and pins that here: the
     /// interface is at no time without a program, and ours of before is not taken for somebody else's.
-    fn take_over(&mut self, netlink: &mut Netlink, link: &Link) -> Result<Option<Attached>, StartError> {
+    fn take_over(
+        &mut self,
+        netlink: &mut Netlink,
+        link: &Link,
+        role: Role,
+    ) -> Result<Option<Attached>, StartError> {
         for version in self.pins.other_versions() {
             let old = pins::link(&version, &link.name);
             if !old.exists() {
@@ -239,7 +271,7 @@ impl Kernel {
             }
             let attached = match self.replace(&old) {
                 Ok(taken) if self.runs_on(netlink, link)? => {
-                    if takes_redirected(link) {
+                    if role.suits(link) {
                         let pin = self.pins.link(&link.name);
                         taken
                             .pin(&pin)
@@ -271,12 +303,15 @@ impl Kernel {
     }
 
     /// Puts another program into the interface's pinned link.
-    pub(crate) fn put(&self, program: &mut Program, interface: &str) -> Result<(), String> {
-        put(program, &self.pins.link(interface)).map(drop)
+    pub(crate) fn put(&mut self, program: &mut Program, interface: &str) -> Result<(), String> {
+        put(program, &self.pins.link(interface))?;
+        self.instead = program.info().ok().map(|info| info.id());
+        Ok(())
     }
 
     /// Puts the ordinary program into the interface's pinned link again.
     pub(crate) fn put_ordinary(&mut self, interface: &str) -> Result<(), String> {
+        self.instead = None;
         let pin = self.pins.link(interface);
         self.replace(&pin).map(drop)
     }
@@ -289,7 +324,8 @@ impl Kernel {
     /// Whether the driver of the interface runs our program.
     pub(crate) fn runs_on(&self, netlink: &mut Netlink, link: &Link) -> Result<bool, StartError> {
         let xdp = present(netlink, link)?.and_then(|link| link.xdp);
-        Ok(xdp.is_some_and(|xdp| xdp.native && xdp.program_id == self.program_id))
+        let ours = |id| id == self.program_id || self.instead == Some(id);
+        Ok(xdp.is_some_and(|xdp| xdp.native && ours(xdp.program_id)))
     }
 }
 

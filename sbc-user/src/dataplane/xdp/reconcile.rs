@@ -12,7 +12,7 @@ use sbc_core::id::CallId;
 use super::addresses;
 use super::encode::StreamState;
 use super::flows::SlotKey;
-use super::load::Attached;
+use super::load::{Attached, Role};
 use super::plans::relay_head;
 use super::{Xdp, hop_entry};
 use crate::dataplane::Difference;
@@ -31,13 +31,15 @@ impl Xdp {
 
     /// The program is on every interface that we serve.
     fn reconcile_links(&mut self, found: &mut Vec<Difference>) {
+        let media = self.placed.iter().map(|placed| (&placed.device, Role::Media));
+        let guard = self.guarded.iter().map(|device| (device, Role::Guard));
         let devices: BTreeMap<u32, _> =
-            self.placed.iter().map(|placed| (placed.device.ifindex, placed.device.clone())).collect();
-        for device in devices.into_values() {
+            guard.chain(media).map(|(device, role)| (device.ifindex, (device.clone(), role))).collect();
+        for (device, role) in devices.into_values() {
             match self.kernel.runs_on(self.neighbours.netlink(), &device) {
                 Ok(true) => {}
                 Ok(false) => {
-                    let attached = self.kernel.attach(self.neighbours.netlink(), &device);
+                    let attached = self.kernel.attach(self.neighbours.netlink(), &device, role);
                     let mended = matches!(attached, Ok(Attached::Native));
                     if let Err(error) = attached {
                         tracing::error!(interface = device.name, "cannot attach again: {error}");

@@ -3,6 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use sbc_common::counter::Counter;
@@ -11,9 +12,9 @@ use sbc_common::limits;
 
 use super::addresses::{self, MediaBind, Placed};
 use super::error::StartError;
-use super::load::{self, Attached, Kernel};
+use super::load::{self, Attached, Kernel, Role};
 use super::neighbours::Neighbours;
-use super::netlink::Netlink;
+use super::netlink::{Link, Netlink};
 use super::pins::{self, PinDirectory};
 use super::selftest::ChecksumWatch;
 use super::trace::Tracer;
@@ -38,7 +39,7 @@ impl Xdp {
         binds: &[MediaBind],
         now: Instant,
     ) -> Result<(Option<Self>, Vec<AddressReport>), StartError> {
-        let (mut xdp, reports) = Self::open(instance, object, binds, now)?;
+        let (mut xdp, reports) = Self::open(instance, object, binds, &[], now)?;
         if let Some(xdp) = &mut xdp {
             xdp.withdraw_strangers(now);
         }
@@ -46,12 +47,14 @@ impl Xdp {
     }
 
     /// Loads, attaches and fills the tables; in the network namespace of the calling thread. Reports on each of
-    /// `binds`, in their order. `None` if no address can be served: nothing is left in the kernel then. Flows of an earlier
-    /// daemon go on until they are taken over or withdrawn.
+    /// `binds`, in their order. Attaches too where there is only signalling, to addresses `sip`: there the guard is all that
+    /// the program does. `None` if neither can be: nothing is left in the kernel then. Flows of an earlier daemon go on
+    /// until they are taken over or withdrawn.
     pub fn open(
         instance: &str,
         object: &[u8],
         binds: &[MediaBind],
+        sip: &[IpAddr],
         now: Instant,
     ) -> Result<(Option<Self>, Vec<AddressReport>), StartError> {
         if object.is_empty() {
@@ -64,13 +67,15 @@ impl Xdp {
         let v4 = distinct.iter().filter(|address| address.is_ipv4()).count();
         let mut kernel = Kernel::load(object, pins, v4, distinct.len() - v4)?;
         let (served, reports) = attach(&mut kernel, &mut netlink, binds, &placed)?;
-        if served.is_empty() {
+        let guarded = attach_guard(&mut kernel, &mut netlink, sip, &served)?;
+        if served.is_empty() && guarded.is_empty() {
             undo.forget();
             kernel.remove().map_err(asked("the removal of pins"))?;
             return Ok((None, reports));
         }
         let devices: HashSet<u32> = served.iter().map(|placed| placed.device.ifindex).collect();
         let mut interfaces: Vec<String> = served.iter().map(|placed| placed.device.name.clone()).collect();
+        interfaces.extend(guarded.iter().map(|device| device.name.clone()));
         interfaces.sort();
         interfaces.dedup();
         kernel.detach_others(&interfaces)?;
@@ -84,6 +89,7 @@ impl Xdp {
             neighbours,
             addresses,
             placed: served,
+            guarded,
             interfaces,
             calls: HashMap::new(),
             owners: HashMap::new(),
@@ -148,6 +154,50 @@ fn locate(binds: &[MediaBind], placed: &[Result<Placed, String>]) -> Vec<Address
         .collect()
 }
 
+/// Attaches to every interface that has a SIP address of ours and no media that the program serves; tells which. Where
+/// that cannot be, the engine guards alone, which is said in the log.
+fn attach_guard(
+    kernel: &mut Kernel,
+    netlink: &mut Netlink,
+    sip: &[IpAddr],
+    served: &[Placed],
+) -> Result<Vec<Link>, StartError> {
+    let links = netlink.links().map_err(asked("interfaces"))?;
+    let held = netlink.addresses().map_err(asked("addresses"))?;
+    let mut outcomes: HashMap<u32, Attached> = HashMap::new();
+    let mut guarded = Vec::new();
+    for address in sip {
+        let device = match addresses::device_of(*address, &links, &held) {
+            Ok((device, _)) => device,
+            Err(reason) => {
+                tracing::info!(%address, reason, "the engine alone guards SIP on this address");
+                continue;
+            }
+        };
+        if served.iter().any(|placed| placed.device.ifindex == device.ifindex) {
+            continue;
+        }
+        let Entry::Vacant(entry) = outcomes.entry(device.ifindex) else { continue };
+        let attached = match kernel.attach(netlink, device, Role::Guard) {
+            Err(StartError::ForeignProgram { id, name, .. }) => {
+                Attached::Refused(format!("it runs XDP program {name} (id {id}), which is not ours"))
+            }
+            other => other?,
+        };
+        match entry.insert(attached) {
+            Attached::Native => guarded.push(device.clone()),
+            Attached::Refused(reason) => {
+                tracing::info!(
+                    interface = device.name,
+                    reason,
+                    "the engine alone guards SIP on this interface"
+                );
+            }
+        }
+    }
+    Ok(guarded)
+}
+
 /// Attaches to every interface that has one of the addresses; tells which addresses are served, and of each what came
 /// of it.
 fn attach(
@@ -159,7 +209,7 @@ fn attach(
     let mut outcomes: HashMap<u32, Attached> = HashMap::new();
     for placed in placed.iter().flatten() {
         if let Entry::Vacant(entry) = outcomes.entry(placed.device.ifindex) {
-            entry.insert(kernel.attach(netlink, &placed.device)?);
+            entry.insert(kernel.attach(netlink, &placed.device, Role::Media)?);
         }
     }
     let mut served = Vec::new();
