@@ -210,6 +210,23 @@ fn a_phone_calls_over_tls() {
     assert_hidden(&pbx, &[OUTSIDE, SBC_OUTSIDE]);
 }
 
+/// What the phone reports in RTCP of what it hears stands in the call's record.
+#[test]
+fn a_phones_report_is_recorded() {
+    let Some(bench) = Bench::start("a_phones_report_is_recorded") else { return };
+    let _answering = bench.answering(ANSWER_WITH_AUDIO, Duration::from_secs(8));
+    // Its first report comes after five seconds.
+    let phone = bench.phone(Duration::from_secs(8));
+    phone.dial(&format!("sip:100@{SBC_OUTSIDE}:{SIPS};transport=tls")).unwrap();
+    phone.wait_for("CALL_CLOSED", LIMIT).unwrap_or_else(|error| panic!("{error:#}\n{}", bench.sbcd.log()));
+    let records = bench.records(1);
+    let heard = &records[0]["media"][0]["heard_by_caller"];
+    assert!(heard["reports"].as_u64().is_some_and(|reports| reports > 0), "{}", records[0]);
+    assert_eq!((&heard["lost"], &heard["lost_percent_max"]), (&json!(0), &json!(0.0)), "{heard}");
+    assert!(heard["jitter_us"].is_u64(), "{heard}");
+    assert_eq!(records[0]["media"][0]["heard_by_callee"], Value::Null, "nobody at the PBX reports");
+}
+
 #[test]
 fn the_pbx_calls_out() {
     let Some(mut bench) = Bench::start("the_pbx_calls_out") else { return };

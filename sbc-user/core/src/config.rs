@@ -116,8 +116,8 @@ pub struct TrunkMedia {
 }
 
 impl TrunkMedia {
-    /// Two thirds of the shortest time after which a NAT in use forgets a flow (30 s; RFC 4787 s.4.3 asks for 120), and
-    /// with a packet at every half of it also what RFC 6263 s.8 asks for (15 s).
+    /// Two thirds of the shortest time after which NATs in use forget a flow (30 s; RFC 4787 s.4.3 asks for 120). A flow
+    /// that rests gets a packet at every half of it, more often than the 15 s of RFC 6263.
     pub const PRIME: Duration = Duration::from_secs(20);
 }
 
