@@ -24,6 +24,30 @@ impl Delta {
         Self(self.0 + !old as u64 + new as u64)
     }
 
+    /// 32 bits that were summed are no longer there.
+    #[inline(always)]
+    pub const fn without32(self, old: u32) -> Self {
+        Self(self.0 + !old as u64)
+    }
+
+    /// 32 bits more are summed.
+    #[inline(always)]
+    pub const fn with32(self, new: u32) -> Self {
+        Self(self.0 + new as u64)
+    }
+
+    /// 64 bits that were summed are no longer there.
+    #[inline(always)]
+    pub const fn without64(self, old: u64) -> Self {
+        self.without32(old as u32).without32((old >> 32) as u32)
+    }
+
+    /// 64 bits more are summed.
+    #[inline(always)]
+    pub const fn with64(self, new: u64) -> Self {
+        self.with32(new as u32).with32((new >> 32) as u32)
+    }
+
     /// The checksum after the change: HC' = ~(~HC + delta).
     #[inline(always)]
     pub const fn apply(self, checksum: u16) -> u16 {
@@ -33,9 +57,12 @@ impl Delta {
     /// The UDP checksum after the change: 0 means none (RFC 768) and stays; a computed 0 is sent as all ones.
     #[inline(always)]
     pub const fn apply_udp(self, checksum: u16) -> u16 {
-        if checksum == 0 {
-            return 0;
-        }
+        if checksum == 0 { 0 } else { self.apply_to_some(checksum) }
+    }
+
+    /// The same where there is a checksum, whatever its value: as of IPv6 datagrams, and of those that are to be one.
+    #[inline(always)]
+    pub const fn apply_to_some(self, checksum: u16) -> u16 {
         match self.apply(checksum) {
             0 => 0xffff,
             updated => updated,
@@ -100,6 +127,21 @@ mod tests {
             let after = Delta::ZERO.replace32(old, value).replace16(old_short, short)
                 .apply(u16::from_ne_bytes(before)).to_ne_bytes();
             prop_assert_eq!(u16::from_be_bytes(after), checksum(&[&data]));
+        }
+
+        #[test]
+        fn what_comes_and_goes_counts_like_what_is_replaced(
+            data in proptest::collection::vec(any::<u8>(), 24..25), more: [u32; 2], wide: u64,
+        ) {
+            prop_assume!(data[16..] != [0; 8]);
+            let word = |at: usize| u32::from_ne_bytes(data[at..at + 4].try_into().unwrap());
+            let long = u64::from_ne_bytes(data[8..16].try_into().unwrap());
+            let before = u16::from_ne_bytes(checksum(&[&data]).to_be_bytes());
+            let after = Delta::ZERO.without32(word(0)).without32(word(4)).without64(long)
+                .with32(more[0]).with64(wide).with32(more[1]).apply(before);
+            let parts: [&[u8]; 4] =
+                [&more[0].to_ne_bytes(), &wide.to_ne_bytes(), &more[1].to_ne_bytes(), &data[16..]];
+            prop_assert_eq!(u16::from_be_bytes(after.to_ne_bytes()), checksum(&parts));
         }
 
         #[test]

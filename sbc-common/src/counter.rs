@@ -83,6 +83,8 @@ counters! {
     PassNotIp = 30, "pass_not_ip";
     /// Passed: IPv6 with an extension header other than that of a fragment, or not version 6 inside an IPv6 frame.
     PassExtensionHeader = 31, "pass_extension_header";
+    /// Passed: to be sent over IPv6, but without a UDP checksum, and too long to compute one in the kernel.
+    PassNoChecksum = 32, "pass_no_checksum";
     /// Passed: to a SIP port of ours, from a source that is not trusted, within its limits or at a level without limits.
     PassSip = 40, "pass_sip";
     /// Passed: to a SIP port of ours, from a configured peer or the allow list; not counted against any limit.
@@ -116,6 +118,8 @@ counters! {
     DropOverRate = 76, "drop_over_rate";
     /// Dropped: calls lead to one another through too many ports of ours.
     DropCircle = 77, "drop_circle";
+    /// Dropped: IPv6 without a UDP checksum (RFC 8200 section 8.1).
+    DropNoChecksum = 78, "drop_no_checksum";
 
     /// Dropped: to a SIP address of ours, from the operator's block list.
     DropBlocked = 96, "drop_blocked";

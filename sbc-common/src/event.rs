@@ -3,6 +3,7 @@
 
 use crate::addr::Endpoint;
 use crate::flow::SlotIndex;
+use crate::flow6::Endpoint6;
 use crate::guard::{Exceeded, SourceKey};
 
 /// A learning slot was claimed.
@@ -21,10 +22,49 @@ pub struct LatchedRecord {
     pub unused: [u8; 6],
 }
 
+/// A learning slot of IPv6 was claimed. Longer than the other records.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LatchedRecord6 {
+    /// [`LATCHED6`].
+    pub kind: u32,
+    /// The slot.
+    pub slot: u32,
+    /// The source that claimed it.
+    pub source: Endpoint6,
+    /// The generation that it was claimed in.
+    pub generation: u16,
+    /// Always zero.
+    pub unused: [u8; 6],
+}
+
 /// `kind` of [`LatchedRecord`].
 pub const LATCHED: u32 = 1;
 /// `kind` of [`ExceededRecord`].
 pub const EXCEEDED: u32 = 2;
+/// `kind` of [`LatchedRecord6`].
+pub const LATCHED6: u32 = 3;
+
+impl LatchedRecord6 {
+    /// Its size in the ring.
+    pub const BYTES: usize = size_of::<Self>();
+
+    /// A record of a claim.
+    #[inline(always)]
+    pub const fn new(slot: SlotIndex, source: Endpoint6, generation: u16) -> Self {
+        Self { kind: LATCHED6, slot: slot.0, source, generation, unused: [0; 6] }
+    }
+
+    fn read(bytes: &[u8; Self::BYTES]) -> Option<Event> {
+        let [a, b, c, d, e, f, g, h, ..] = *bytes;
+        let word = |at: usize| bytes[at..].first_chunk().map(|word| u64::from_ne_bytes(*word));
+        (u32::from_ne_bytes([a, b, c, d]) == LATCHED6).then_some(Event::Latched6 {
+            slot: SlotIndex(u32::from_ne_bytes([e, f, g, h])),
+            source: Endpoint6::from_words([word(8)?, word(16)?, word(24)?]),
+            generation: u16::from_ne_bytes([bytes[32], bytes[33]]),
+        })
+    }
+}
 
 impl LatchedRecord {
     /// Its size in the ring.
@@ -71,6 +111,15 @@ pub enum Event {
         /// The generation that it was claimed in: an event of an earlier flow must not be taken for this one's.
         generation: u16,
     },
+    /// A learning slot of IPv6 was claimed.
+    Latched6 {
+        /// The slot.
+        slot: SlotIndex,
+        /// The source that claimed it.
+        source: Endpoint6,
+        /// The generation that it was claimed in.
+        generation: u16,
+    },
     /// A limit was exceeded, once in a window.
     Exceeded {
         /// Which.
@@ -83,6 +132,9 @@ pub enum Event {
 impl Event {
     /// Reads a record; `None` for one of another length or kind.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        if let Ok(bytes) = bytes.try_into() {
+            return LatchedRecord6::read(bytes);
+        }
         let bytes: &[u8; LatchedRecord::BYTES] = bytes.try_into().ok()?;
         let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         match word(0) {
@@ -229,6 +281,20 @@ mod tests {
         assert_eq!(Report::from_bytes(&record(4, 257)), None);
         assert_eq!(Report::from_bytes(&record(5, 8)), None);
         assert_eq!(Report::from_bytes(&record(4, 8)[..271]), None);
+    }
+
+    #[test]
+    fn a_claim_of_ipv6_is_read_back() {
+        assert_eq!(LatchedRecord6::BYTES, 40);
+        assert_eq!((offset_of!(LatchedRecord6, source), offset_of!(LatchedRecord6, generation)), (8, 32));
+        let slot = SlotIndex::new(2, 20_000);
+        let source = Endpoint6::new([0x20, 1, 0xd, 0xb8, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], 40_000);
+        // SAFETY: 40 bytes without padding.
+        let mut bytes: [u8; 40] = unsafe { core::mem::transmute(LatchedRecord6::new(slot, source, 77)) };
+        assert_eq!(Event::from_bytes(&bytes), Some(Event::Latched6 { slot, source, generation: 77 }));
+        assert_eq!(Event::from_bytes(&bytes[..39]), None);
+        bytes[0] = LATCHED as u8;
+        assert_eq!(Event::from_bytes(&bytes), None);
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //!   [`crate::flow::FlowHead::FOLLOWS_PARTNER`] and reads the partner's learned source itself.
 //!
 //! With way `V4` (IPv6 in, IPv4 out) `partner` is in `FLOWS`, and the destination is an IPv4-mapped address
-//! (RFC 4291 section 2.5.5.2).
+//! (RFC 4291 section 2.5.5.2). Way `Local` is not served over IPv6: such a packet is dropped as one of a bad slot, and the
+//! daemon lets the relay carry these streams.
 
 use crate::flow::FlowHead;
 
@@ -71,12 +72,32 @@ impl Allowed6 {
         let [a, b, prefix, ..] = last.to_ne_bytes();
         Self { address: address(high, low), port: [a, b], prefix, unused: [0; 5] }
     }
+}
 
-    /// The bits of the two words of an address that a prefix of some length compares.
-    #[inline(always)]
-    pub const fn mask(prefix: u8) -> (u64, u64) {
-        (leading_ones(prefix), leading_ones(prefix.saturating_sub(64)))
+/// Whether a source may claim a slot in `Learning`; both as their words in the map.
+///
+/// Nobody may who cannot be answered: multicast, and what begins with 64 zero bits (unspecified, loopback, IPv4-mapped).
+/// A link-local source may only if the prefix says so, because its address means something on its own link only.
+#[inline(always)]
+pub const fn may_claim(expected: [u64; 3], source: [u64; 3]) -> bool {
+    let ([port, port_low, prefix, ..], [first, second, ..]) =
+        (expected[2].to_ne_bytes(), source[0].to_ne_bytes());
+    let link_local = first == 0xfe && second & 0xc0 == 0x80;
+    if source[0] == 0 || first == 0xff || link_local && prefix < 10 {
+        return false;
     }
+    let port = u16::from_ne_bytes([port, port_low]);
+    let (high, low) = (leading_ones(prefix), leading_ones(prefix.saturating_sub(64)));
+    (expected[0] ^ source[0]) & high == 0
+        && (expected[1] ^ source[1]) & low == 0
+        && (port == 0 || port == port_of(source[2]))
+}
+
+/// The port in the last word of an endpoint, as it lies in memory.
+#[inline(always)]
+pub const fn port_of(word: u64) -> u16 {
+    let [a, b, ..] = word.to_ne_bytes();
+    u16::from_ne_bytes([a, b])
 }
 
 /// A word in network order whose first so many bits are ones; 64 and more are all.
@@ -370,16 +391,36 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_compares_the_prefix() {
-        let mask = |prefix| {
-            let (high, low) = Allowed6::mask(prefix);
-            u128::from_be_bytes(super::address(high, low))
+    fn who_may_claim_is_a_prefix_and_perhaps_a_port() {
+        let own = 0x2001_0db8_0102_0304_8506_0708_090a_0b0c_u128;
+        let may = |allowed: Allowed6, address: u128, port| {
+            may_claim(allowed.to_words(), Endpoint6::new(address.to_be_bytes(), port).to_words())
         };
-        assert_eq!(mask(0), 0);
-        for prefix in 1..=128 {
-            assert_eq!(mask(prefix), u128::MAX << (128 - prefix), "{prefix}");
+        for prefix in 3..=128 {
+            let allowed = Allowed6::any_port(own.to_be_bytes(), prefix);
+            for bit in 3..128 {
+                let other = own ^ 1 << (127 - bit);
+                assert_eq!(may(allowed, other, 9), bit >= prefix, "/{prefix}, bit {bit}");
+            }
+            assert!(may(allowed, own, 9));
         }
-        assert_eq!(mask(255), u128::MAX);
+        assert!(may(Allowed6::any_port([0; 16], 0), own, 1));
+        let one_port = Allowed6 { port: 99u16.to_be_bytes(), ..Allowed6::any_port(own.to_be_bytes(), 64) };
+        assert_eq!([98, 99].map(|port| may(one_port, own ^ 1, port)), [false, true]);
+    }
+
+    #[test]
+    fn who_cannot_be_answered_cannot_claim() {
+        let claims = |text: u128, prefix| {
+            let allowed = Allowed6::any_port(text.to_be_bytes(), prefix);
+            may_claim(allowed.to_words(), Endpoint6::new(text.to_be_bytes(), 9).to_words())
+        };
+        assert!(claims(0xfd00 << 112 | 1, 0));
+        for address in [0, 1, 0xffff_c000_0201, 0xff02 << 112 | 1] {
+            assert!(!claims(address, 0) && !claims(address, 128), "{address:x}");
+        }
+        let link_local = 0xfe80 << 112 | 7;
+        assert!(!claims(link_local, 0) && claims(link_local, 64) && claims(link_local, 128));
     }
 
     #[test]

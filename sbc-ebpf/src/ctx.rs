@@ -147,81 +147,69 @@ impl<const N: usize> Window<N> {
     access!(load64, store64, u64, "u64");
 }
 
-/// A flow slot in the map.
-#[derive(Clone, Copy)]
-pub struct Slot(*mut u64);
+/// A flow slot in the map, of one family or the other.
+macro_rules! flow_slot {
+    ($(#[$doc:meta])* $name:ident, $slot:ident, claimed by $claim:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        pub struct $name(*mut u64);
 
-impl Slot {
-    /// The slot behind a pointer that a map lookup returned.
-    #[inline(always)]
-    pub fn at(pointer: *mut FlowSlot) -> Self {
-        Self(pointer.cast())
-    }
+        impl $name {
+            /// The slot behind a pointer that a map lookup returned.
+            #[inline(always)]
+            pub fn at(pointer: *mut $slot) -> Self {
+                Self(pointer.cast())
+            }
 
-    /// One word.
-    #[inline(always)]
-    pub fn word<const WORD: usize>(&self) -> u64 {
-        const { assert!(WORD < FlowSlot::WORDS) };
-        // SAFETY: the pointer is to a slot of the map, which is aligned and never freed while the program runs.
-        unsafe { self.0.add(WORD).read_volatile() }
-    }
+            /// One word.
+            #[inline(always)]
+            pub fn word<const WORD: usize>(&self) -> u64 {
+                const { assert!(WORD < $slot::WORDS) };
+                // SAFETY: the pointer is to a slot of the map, which is aligned and never freed while the program runs.
+                unsafe { self.0.add(WORD).read_volatile() }
+            }
 
-    /// Writes one word.
-    #[inline(always)]
-    pub fn set_word<const WORD: usize>(&self, value: u64) {
-        const { assert!(WORD < FlowSlot::WORDS) };
-        // SAFETY: as above.
-        unsafe { self.0.add(WORD).write_volatile(value) }
-    }
+            /// Writes one word.
+            #[inline(always)]
+            pub fn set_word<const WORD: usize>(&self, value: u64) {
+                const { assert!(WORD < $slot::WORDS) };
+                // SAFETY: as above.
+                unsafe { self.0.add(WORD).write_volatile(value) }
+            }
 
-    /// Index of the partner.
-    #[inline(always)]
-    pub fn partner(&self) -> u32 {
-        // SAFETY: as above; the field is the first half of its word.
-        unsafe { self.0.add(FlowSlot::PARTNER).cast::<u32>().read_volatile() }
-    }
+            /// Index of the partner.
+            #[inline(always)]
+            pub fn partner(&self) -> u32 {
+                // SAFETY: as above; the field is the first half of its word.
+                unsafe { self.0.add($slot::PARTNER).cast::<u32>().read_volatile() }
+            }
 
-    /// Writes the learned source if it still is `old`. Whether it was.
-    #[inline(always)]
-    pub fn claim(&self, old: u64, new: u64) -> bool {
-        compare_exchange::<{ FlowSlot::LEARNED_SOURCE }>(self.0, old, new)
-    }
+            /// Writes the word that a claim is decided by if it still is `old`. Whether it was.
+            #[inline(always)]
+            pub fn claim(&self, old: u64, new: u64) -> bool {
+                compare_exchange::<{ $slot::$claim }>(self.0, old, new)
+            }
 
-    /// Counts a forwarded packet of some payload bytes and stamps the time.
-    #[inline(always)]
-    pub fn forwarded(&self, payload_bytes: u64) {
-        self.add::<{ FlowSlot::PACKETS }>(1);
-        self.add::<{ FlowSlot::BYTES }>(payload_bytes);
-        // SAFETY: as above; the field is the second half of its word.
-        unsafe { self.0.add(FlowSlot::PARTNER).cast::<u32>().add(1).write_volatile(clock::ticks()) };
-    }
-
-    /// Adds to a word, exactly, whichever CPUs the flow's packets arrive on.
-    #[inline(always)]
-    fn add<const WORD: usize>(&self, value: u64) {
-        const { assert!(WORD < FlowSlot::WORDS) };
-        add::<WORD>(self.0, value);
-    }
+            /// Counts a forwarded packet of some payload bytes and stamps the time.
+            #[inline(always)]
+            pub fn forwarded(&self, payload_bytes: u64) {
+                add::<{ $slot::PACKETS }>(self.0, 1);
+                add::<{ $slot::BYTES }>(self.0, payload_bytes);
+                // SAFETY: as above; the field is the second half of its word.
+                unsafe { self.0.add($slot::PARTNER).cast::<u32>().add(1).write_volatile(clock::ticks()) };
+            }
+        }
+    };
 }
 
-/// A flow slot of IPv6 in the map.
-#[derive(Clone, Copy)]
-pub struct Slot6(*mut u64);
+flow_slot! {
+    /// A slot of `FLOWS`.
+    Slot, FlowSlot, claimed by LEARNED_SOURCE
+}
 
-impl Slot6 {
-    /// The slot behind a pointer that a map lookup returned.
-    #[inline(always)]
-    pub fn at(pointer: *mut FlowSlot6) -> Self {
-        Self(pointer.cast())
-    }
-
-    /// One word.
-    #[inline(always)]
-    pub fn word<const WORD: usize>(&self) -> u64 {
-        const { assert!(WORD < FlowSlot6::WORDS) };
-        // SAFETY: the pointer is to a slot of the map, which is aligned and never freed while the program runs.
-        unsafe { self.0.add(WORD).read_volatile() }
-    }
+flow_slot! {
+    /// A slot of `FLOWS6`.
+    Slot6, FlowSlot6, claimed by CLAIM
 }
 
 /// Writes a word of a map's value if it still is `old`. Whether it was. The word must be inside the value.

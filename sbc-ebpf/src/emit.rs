@@ -1,7 +1,7 @@
 //! What the program reports: counters and events.
 
 use sbc_common::counter::Counter;
-use sbc_common::event::{ExceededRecord, LatchedRecord};
+use sbc_common::event::{ExceededRecord, LatchedRecord, LatchedRecord6};
 
 use crate::maps::{COUNTERS, EVENTS};
 
@@ -17,6 +17,13 @@ pub fn count(number: u32) {
 /// Tells the daemon that a slot was claimed. A full ring is counted: the daemon still finds the claim in the slot.
 #[inline(always)]
 pub fn latched(record: LatchedRecord) {
+    count(Counter::Claimed.number());
+    submit(record);
+}
+
+/// The same of a slot of IPv6.
+#[inline(always)]
+pub fn latched6(record: LatchedRecord6) {
     count(Counter::Claimed.number());
     submit(record);
 }

@@ -17,4 +17,3 @@ pub mod maps;
 pub mod media;
 pub mod outcome;
 pub mod parse;
-pub mod parse6;

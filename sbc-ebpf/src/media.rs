@@ -3,12 +3,16 @@
 //! Each IP version has a module of its own that knows its slots; what a packet carries, what is noted of it and how it
 //! leaves is the same for both.
 
+mod mark;
 mod payload;
 mod report;
 mod stream;
 mod v4;
 mod v4_to_v4;
+mod v4_to_v6;
 mod v6;
+mod v6_to_v4;
+mod v6_to_v6;
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
@@ -18,32 +22,37 @@ use sbc_common::counter::Counter;
 use crate::ctx::Frame;
 use crate::maps::CONFIG;
 use crate::outcome::{DropReason, Outcome, PassReason};
-use crate::{emit, parse, parse6};
+use crate::{emit, parse};
 
 /// Relays the packet, or says why not.
 #[inline(always)]
 pub fn relay(ctx: &XdpContext) -> Outcome {
-    Outcome::from_counter(relay_called(ctx.ctx)).unwrap_or(Outcome::Drop(DropReason::BadSlot))
+    let relayed = outcome(relay4(ctx.ctx));
+    if relayed == Outcome::Pass(PassReason::NotIp) { outcome(v6::relay6(ctx.ctx)) } else { relayed }
 }
 
-/// A function that the kernel calls: the number of the outcome. So its stack is not there any more when the guard needs one.
+/// The outcome of a function that the kernel called.
+#[inline(always)]
+fn outcome(number: u32) -> Outcome {
+    Outcome::from_counter(number).unwrap_or(Outcome::Drop(DropReason::BadSlot))
+}
+
+/// A function that the kernel calls: the number of the outcome. So its stack is not there any more when IPv6 or the guard
+/// needs one.
 #[inline(never)]
 #[cfg_attr(target_arch = "bpf", unsafe(no_mangle))]
-extern "C" fn relay_called(ctx: *mut xdp_md) -> u32 {
-    match try_relay(&XdpContext::new(ctx)) {
+extern "C" fn relay4(ctx: *mut xdp_md) -> u32 {
+    match try_relay4(&XdpContext::new(ctx)) {
         Ok(outcome) | Err(outcome) => outcome.counter(),
     }
 }
 
 #[inline(always)]
-fn try_relay(ctx: &XdpContext) -> Result<Outcome, Outcome> {
+fn try_relay4(ctx: &XdpContext) -> Result<Outcome, Outcome> {
     let frame = Frame::of(ctx);
     let link = parse::link(&frame)?;
     match link.ether_type {
         parse::ETHERTYPE_IPV4 => v4::relay(ctx, &frame, &link),
-        parse6::ETHERTYPE_IPV6 => {
-            Outcome::from_counter(v6::relay(ctx.ctx)).ok_or(Outcome::Pass(PassReason::NotIp))
-        }
         _ => Err(PassReason::NotIp.into()),
     }
 }

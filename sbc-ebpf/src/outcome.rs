@@ -57,6 +57,7 @@ reasons! {
         TooBig = PassTooBig,
         NoDevice = PassNoDevice,
         NoHeadroom = PassNoHeadroom,
+        NoChecksum = PassNoChecksum,
         Sip = PassSip,
         SipTrusted = PassSipTrusted,
     }
@@ -87,6 +88,7 @@ reasons! {
         WrongKind = DropWrongKind,
         OverRate = DropOverRate,
         Circle = DropCircle,
+        NoChecksum = DropNoChecksum,
         Blocked = DropBlocked,
         Denied = DropDenied,
         NotAllowed = DropNotAllowed,

@@ -2,6 +2,7 @@
 //! module of its own. Whatever does not fit is not judged: it passes.
 
 pub mod v4;
+pub mod v6;
 
 use crate::ctx::Frame;
 use crate::outcome::PassReason;
@@ -17,6 +18,8 @@ pub const UDP_BYTES: usize = 8;
 
 /// EtherType of IPv4.
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// EtherType of IPv6.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 /// EtherType of a VLAN tag (IEEE 802.1Q).
 pub const ETHERTYPE_VLAN: u16 = 0x8100;
 /// EtherType of the outer of two VLAN tags (IEEE 802.1ad).

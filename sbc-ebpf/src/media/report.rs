@@ -13,6 +13,8 @@ use crate::maps::REPORTS;
 
 /// The slot is one of `FLOWS`.
 pub(super) const V4: u8 = 4;
+/// The slot is one of `FLOWS6`.
+pub(super) const V6: u8 = 6;
 
 /// Copies the beginning of a report that leaves by a slot.
 #[inline(always)]

@@ -9,7 +9,7 @@ use sbc_common::limits;
 
 use super::payload::{self, Media, Payload};
 use super::stream::Cold;
-use super::{report, v4_to_v4};
+use super::{report, v4_to_v4, v4_to_v6};
 use crate::ctx::{Frame, Slot};
 use crate::maps::{ADDRESSES, CONFIG, FLOWS, STREAMS};
 use crate::outcome::{DropReason, Outcome, PassReason};
@@ -39,7 +39,8 @@ pub(super) fn relay(ctx: &XdpContext, frame: &Frame, link: &Link) -> Result<Outc
     }
     let (outcome, payload_offset) = match passage.head.way {
         Way::V4 => to_v4(ctx, frame, &datagram, &passage)?,
-        Way::V6 | Way::Local => return Err(DropReason::BadSlot.into()),
+        Way::V6 => to_v6(ctx, &passage)?,
+        Way::Local => return Err(DropReason::BadSlot.into()),
     };
     passage.forwarded(ctx, Payload { offset: payload_offset, ..payload });
     Ok(outcome)
@@ -64,7 +65,7 @@ fn slot_at(index: SlotIndex) -> Result<(Slot, FlowHead), DropReason> {
 
 /// The flow that arrives on a port is there, and the kernel's.
 #[inline(always)]
-fn check_state(state: FlowState) -> Result<(), Outcome> {
+pub(super) fn check_state(state: FlowState) -> Result<(), Outcome> {
     match state {
         FlowState::Learning | FlowState::Latched => Ok(()),
         FlowState::Idle | FlowState::Muxed => Err(DropReason::NoFlow.into()),
@@ -189,6 +190,16 @@ fn to_v4(
     v4_to_v4::rewrite(&frame, egress.ip_offset, local, target).ok_or(DropReason::BadLength)?;
     egress.write_header(&frame, ETHERTYPE_IPV4).ok_or(DropReason::BadLength)?;
     Ok((egress.outcome, egress.ip_offset + IPV4_BYTES + UDP_BYTES))
+}
+
+/// Sends the packet on over IPv6. Where its payload starts then.
+#[inline(always)]
+fn to_v6(ctx: &XdpContext, passage: &Passage) -> Result<(Outcome, usize), Outcome> {
+    let result = v4_to_v6::leave4_to_6(ctx.ctx, passage.index.0, passage.head.to_word());
+    match Outcome::from_counter(result as u32).ok_or(DropReason::BadSlot)? {
+        left @ (Outcome::Transmit | Outcome::Redirect) => Ok((left, (result >> 32) as usize)),
+        stayed @ (Outcome::Pass(_) | Outcome::Drop(_)) => Err(stayed),
+    }
 }
 
 /// The slot of the packet's destination, if that is a media port of ours.

@@ -226,6 +226,10 @@ impl Xdp {
                     let source = SocketAddr::from((source.address, source.port()));
                     self.hear_latched(now, SlotKey { family: Family::V4, index: slot }, source, generation);
                 }
+                Event::Latched6 { slot, source, generation } => {
+                    let source = SocketAddr::from((source.address, source.port()));
+                    self.hear_latched(now, SlotKey { family: Family::V6, index: slot }, source, generation);
+                }
                 Event::Exceeded { limit, source } => {
                     self.events.push_back(DataplaneEvent::Guard(guard::event(limit, source)));
                 }

@@ -7,11 +7,12 @@ use aya::maps::xdp::DevMapHash;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray, RingBuf};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
-use sbc_common::addr::AddressSlot;
+use sbc_common::addr::{AddressSlot, AddressSlot6};
 use sbc_common::config::Config;
 use sbc_common::counter::Counter;
 use sbc_common::event::{Event, Report};
 use sbc_common::flow::{FlowSlot, SlotIndex};
+use sbc_common::flow6::FlowSlot6;
 use sbc_common::guard::{
     DenyEntry, GuardConfig, MappedAddress, RealmAddress, SipSocket, SourceKey, SourceWindows, TotalWindows,
 };
@@ -41,10 +42,13 @@ pub(crate) struct Kernel {
     program: &'static str,
     pub(crate) flows: Array<MapData, [u64; FlowSlot::WORDS]>,
     pub(crate) streams: Array<MapData, [u64; StreamSlot::WORDS]>,
+    pub(crate) flows6: Array<MapData, [u64; FlowSlot6::WORDS]>,
+    pub(crate) streams6: Array<MapData, [u64; StreamSlot::WORDS]>,
     /// The kernel's number of the map of flows.
     pub(crate) flows_id: u32,
     pub(crate) next_hops: Array<MapData, NextHop>,
     pub(crate) addresses: Array<MapData, AddressSlot>,
+    pub(crate) addresses6: Array<MapData, AddressSlot6>,
     pub(crate) config: Array<MapData, Config>,
     pub(crate) guard: Array<MapData, GuardConfig>,
     pub(crate) totals: Array<MapData, TotalWindows>,
@@ -111,7 +115,7 @@ impl Kernel {
         let mut devices = DevMapHash::try_from(ebpf.take_map(names::DEVICES).unwrap()).unwrap();
         devices.insert(OTHER, INGRESS, None, 0).unwrap();
         let mut config: Array<_, Config> = take(&mut ebpf, names::CONFIG);
-        config.set(0, Config { verify_one_in: 1, ..Config::new(address_slots, 0) }, 0).unwrap();
+        config.set(0, Config { verify_one_in: 1, ..Config::new(address_slots, address_slots) }, 0).unwrap();
         let flows_id = match ebpf.map(names::FLOWS) {
             Some(Map::Array(map)) => map.info().unwrap().id(),
             other => panic!("FLOWS is {other:?}"),
@@ -120,8 +124,11 @@ impl Kernel {
             flows_id,
             flows: take(&mut ebpf, names::FLOWS),
             streams: take(&mut ebpf, names::STREAMS),
+            flows6: take(&mut ebpf, names::FLOWS6),
+            streams6: take(&mut ebpf, names::STREAMS6),
             next_hops: take(&mut ebpf, names::NEXT_HOPS),
             addresses: take(&mut ebpf, names::ADDRESSES),
+            addresses6: take(&mut ebpf, names::ADDRESSES6),
             config,
             guard: take(&mut ebpf, names::GUARD),
             totals: take(&mut ebpf, names::TOTALS),
@@ -207,6 +214,18 @@ impl Kernel {
 
     pub(crate) fn slot(&self, index: SlotIndex) -> FlowSlot {
         FlowSlot::from_words(self.flows.get(&index.0, 0).unwrap()).unwrap()
+    }
+
+    pub(crate) fn slot6(&self, index: SlotIndex) -> FlowSlot6 {
+        FlowSlot6::from_words(self.flows6.get(&index.0, 0).unwrap()).unwrap()
+    }
+
+    pub(crate) fn set_slot6(&mut self, index: SlotIndex, slot: &FlowSlot6) {
+        self.flows6.set(index.0, slot.to_words(), 0).unwrap();
+    }
+
+    pub(crate) fn stream6(&self, index: SlotIndex) -> StreamSlot {
+        StreamSlot::from_words(self.streams6.get(&index.0, 0).unwrap())
     }
 
     pub(crate) fn stream(&self, index: SlotIndex) -> StreamSlot {

@@ -81,7 +81,7 @@ fn a_new_generation_learns_anew() {
         .iter()
         .filter_map(|event| match event {
             Event::Latched { generation, .. } => Some(*generation),
-            Event::Exceeded { .. } => None,
+            Event::Latched6 { .. } | Event::Exceeded { .. } => None,
         })
         .collect();
     assert_eq!(generations, [GENERATION, next.number()]);

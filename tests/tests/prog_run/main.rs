@@ -21,4 +21,5 @@ mod steer;
 mod streams;
 mod table;
 mod trace;
+mod v6;
 mod world;
