@@ -151,14 +151,49 @@ fn udp_calls_pass_through_the_kernel() {
     assert!(bench.sbcd.stop().unwrap().success(), "{}", bench.sbcd.log());
 }
 
+/// Both sides over UDP, with more said of the outside.
+fn sides_with(more: &str) -> String {
+    format!(
+        "[public]\nbind = \"{SBC_OUTSIDE}\"\nudp = {SIP}\npeers = [\"{OUTSIDE}/32\"]\n\
+         next_hop = \"udp:{OUTSIDE}:{SIP}\"\n{more}\n\n\
+         [private]\nbind = \"{SBC_INSIDE}\"\nudp = {SIP}\npbx = \"udp:{PBX}:{SIP}\"\n"
+    )
+}
+
+/// Nobody says a word after the first moment: whom only our own flows reach is sent something, and nobody else.
+#[test]
+fn a_silent_call_keeps_the_way_to_its_caller_open() {
+    let sides = sides_with("prime_seconds = 4");
+    let Some(mut bench) = Bench::start_with("a_silent_call_keeps_the_way_to_its_caller_open", Some(&sides))
+    else {
+        return;
+    };
+    // One packet each.
+    let audio = Duration::from_millis(20);
+    let _answering = bench.answering(ANSWER_WITH_AUDIO, audio);
+    let batch = Batch { calls: 1, per_second: 10, audio, hold: Duration::from_millis(4700) };
+    let calling = bench.calling(CALL_WITH_AUDIO, batch);
+    assert_eq!(calling.finish(LIMIT).unwrap(), Outcome { succeeded: 1, failed: 0 }, "{}", bench.sbcd.log());
+    let status = bench.sbcd.ask("status").unwrap();
+    // At the second look, after two seconds, and then every two seconds.
+    let primed = usize::try_from(status["engine_counters"]["media_primed"].as_u64().unwrap()).unwrap();
+    assert!(primed >= 2, "{status}");
+    let records = bench.records(1);
+    assert_eq!(Carried::sum(&records, "rtp_kernel").unwrap().both(), 2, "{}", records[0]);
+    let (outside, pbx) = bench.captured();
+    let primes = |packets: &[Packet], to: IpAddr| {
+        let arrived = packets.iter().filter(|packet| packet.destination.ip() == to);
+        let kinds = arrived.map(|packet| (packet.destination.port() % 2, packet.payload.len()));
+        kinds.filter(|kind| [(0, 12), (1, 8)].contains(kind)).collect::<Vec<_>>()
+    };
+    assert_eq!(primes(&outside, OUTSIDE), [(0, 12), (1, 8)].repeat(primed));
+    assert_eq!(primes(&pbx, PBX), []);
+}
+
 /// The caller's port is learned and its window closes in the middle of the call: it goes on, and nobody takes its place.
 #[test]
 fn a_learned_caller_keeps_its_place() {
-    let sides = format!(
-        "[public]\nbind = \"{SBC_OUTSIDE}\"\nudp = {SIP}\npeers = [\"{OUTSIDE}/32\"]\n\
-         next_hop = \"udp:{OUTSIDE}:{SIP}\"\nmedia_source = \"subnet\"\nlatch_seconds = 1\n\n\
-         [private]\nbind = \"{SBC_INSIDE}\"\nudp = {SIP}\npbx = \"udp:{PBX}:{SIP}\"\n"
-    );
+    let sides = sides_with("media_source = \"subnet\"\nlatch_seconds = 1");
     let Some(bench) = Bench::start_with("a_learned_caller_keeps_its_place", Some(&sides)) else { return };
     let audio = Duration::from_secs(4);
     let _answering = bench.answering(ANSWER_WITH_AUDIO, audio);
