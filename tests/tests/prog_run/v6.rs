@@ -2,6 +2,7 @@
 
 mod learning;
 mod packet;
+mod properties;
 mod table;
 mod world;
 
