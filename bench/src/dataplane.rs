@@ -2,8 +2,13 @@
 //! packet by feature and number of flows, and what the guard costs.
 
 pub mod contender;
+pub mod flood;
 pub mod frames;
+pub mod guard;
+pub mod host;
 pub mod kernel;
+pub mod live;
+pub mod memory;
 pub mod ng;
 pub mod rate;
 pub mod report;

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::build_ebpf;
-use crate::run::cargo;
+use crate::run::{cargo, target_dir};
 use crate::setup::{self, HostCannot, Tool};
 
 /// What to measure.
@@ -38,13 +38,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         if !sbc_tests::is_root() {
             bail!(HostCannot("namespaces and kernel programs need root".into()));
         }
-        setup::require(&setup::NETWORK.iter().chain(&setup::FILTER).collect::<Vec<&Tool>>())?;
+        setup::require(
+            &setup::NETWORK.iter().chain(&setup::FILTER).chain(&setup::CLIENTS[..1]).collect::<Vec<&Tool>>(),
+        )?;
         if let Err(error) = setup::require(&setup::CONTENDERS.iter().collect::<Vec<&Tool>>()) {
             // Not fatal: the result says that it was not measured.
             eprintln!("{error:#}");
         }
         let objects = build_ebpf::build()?;
+        let mut daemon = cargo(&["build", "--quiet", "--release", "--package", "sbc-user", "--bins"]);
+        crate::run::run(daemon.env("SBC_EBPF_OBJECT", &objects.sbc))?;
         command.env("SBC_EBPF_OBJECT", objects.sbc).env("SBC_BENCH_OBJECT", objects.bench);
+        command.env("SBC_BIN_DIR", target_dir().join("release"));
     }
     crate::run::run(&mut command)
 }

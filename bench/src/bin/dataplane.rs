@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use sbc_bench::dataplane::kernel::Feature;
 use sbc_bench::dataplane::report::{Report, Target};
-use sbc_bench::dataplane::{rate, run};
+use sbc_bench::dataplane::{flood, guard, host, memory, rate, run};
 
 const FLOWS: [u32; 3] = [1000, 65_536, 262_144];
 
@@ -40,5 +40,10 @@ fn measure() -> Result<Report> {
             report.costs.insert((feature, flows), run::cost(flows, feature)?);
         }
     }
+    eprintln!("==> the guard beside a bare drop");
+    report.guard = Some(guard::measure()?);
+    eprintln!("==> calls under a flood");
+    report.flood = Some(flood::measure()?);
+    (report.memory, report.host) = (Some(memory::measure()?), host::describe());
     Ok(report)
 }

@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 
 use sbc_common::checksum::fold;
 
+use super::FRAME_BYTES;
+
 /// Where every sender sends from.
 pub const SOURCE_PORT: u16 = 10_000;
 /// Bytes of RTP header and payload, or of a SIP request.
@@ -13,9 +15,22 @@ pub const PAYLOAD_BYTES: usize = 172;
 
 const UDP_BYTES: u16 = 8 + PAYLOAD_BYTES as u16;
 const IP_BYTES: u16 = 20 + UDP_BYTES;
-const UDP: u8 = 17;
+/// IP protocol number of UDP.
+pub const UDP: u8 = 17;
 const TTL: u8 = 64;
 const DONT_FRAGMENT: [u8; 2] = [0x40, 0];
+
+/// A SIP request that asks for nothing, as a flood is made of.
+pub const SIP: [u8; PAYLOAD_BYTES] = *b"OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP c;branch=z9hG4bK1\r\n\
+From: <sip:c@d>;tag=1\r\nTo: <sip:a@b>\r\nCall-ID: 123456\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\n\
+Content-Length: 0\r\n\r\n";
+
+/// A frame with that request, its headers still empty.
+pub fn sip_frame() -> [u8; FRAME_BYTES] {
+    let mut frame = [0; FRAME_BYTES];
+    frame[FRAME_BYTES - PAYLOAD_BYTES..].copy_from_slice(&SIP);
+    frame
+}
 
 /// The party that sends flow number `flow`.
 pub fn source(flow: u32) -> Ipv4Addr {

@@ -1,15 +1,17 @@
 //! Loading an object and filling its maps with flows as `sbc-ebpf`'s bench programs send them.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use aya::maps::xdp::DevMapHash;
-use aya::maps::{Array, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use sbc_common::addr::{AddressSlot, Endpoint};
 use sbc_common::config::Config;
 use sbc_common::flow::{Allowed, FlowHead, FlowSlot, FlowState, Learned, PortKind, SlotIndex, Target, Way};
+use sbc_common::guard::{DenyEntry, DenyReason, SCOPE_UDP, SipSocket, SourceKey, mapped};
 use sbc_common::next_hop::NextHop;
 use sbc_common::stream::StreamSlot;
 use sbc_common::{limits, names};
@@ -187,6 +189,33 @@ impl Loaded {
             Array::try_from(self.map(names::STREAMS)?)?;
         for flow in 0..flows {
             table.set(slot(flow), stream, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Has a SIP socket over UDP in a realm, and denies the sources of as many flows what they send there.
+    ///
+    /// # Errors
+    /// If a map refuses.
+    pub fn deny(&mut self, flows: u32, to: (Ipv4Addr, u16)) -> Result<()> {
+        const REALM: u32 = 1;
+        let address = mapped(to.0.octets());
+        let mut sockets: HashMap<&mut MapData, SipSocket, u32> =
+            HashMap::try_from(self.map(names::SIP_SOCKETS)?)?;
+        for socket in [SipSocket::new(address, to.1, frames::UDP), SipSocket::any_of(address)] {
+            sockets.insert(socket, REALM, 0)?;
+        }
+        // As long as the program runs, but not for ever: the time is to be compared.
+        let entry = DenyEntry {
+            until_ns: u64::MAX,
+            reason: DenyReason::Flood as u32,
+            scope: SCOPE_UDP,
+            ..DenyEntry::default()
+        };
+        let mut denied: HashMap<&mut MapData, SourceKey, DenyEntry> =
+            HashMap::try_from(self.map(names::DENY)?)?;
+        for flow in 0..flows {
+            denied.insert(SourceKey::v4(frames::source(flow).octets()), entry, 0)?;
         }
         Ok(())
     }

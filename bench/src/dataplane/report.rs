@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
+use super::flood::Flood;
+use super::guard::{Guard, SOURCES};
 use super::kernel::Feature;
+use super::memory::{self, Memory};
 use super::rate::Row;
 use super::run::Cost;
 
@@ -16,6 +19,14 @@ pub struct Report {
     pub rates: Vec<Row>,
     /// What a packet costs, by feature and number of flows.
     pub costs: BTreeMap<(Feature, u32), Cost>,
+    /// What it costs to refuse a denied source.
+    pub guard: Option<Guard>,
+    /// Calls under a flood.
+    pub flood: Option<Flood>,
+    /// What the maps take.
+    pub memory: Option<Memory>,
+    /// Kernel, CPU, versions.
+    pub host: Value,
 }
 
 /// Something to be reached.
@@ -57,6 +68,8 @@ impl Report {
             let cost = |flows| Some(self.costs.get(&(feature, flows))?.with_wrapper_ns as f64);
             Some(cost(262_144)? / cost(1000)?)
         };
+        let flood = |of: fn(&Flood) -> f64| self.flood.as_ref().map(of);
+        let more_lost = |flood: &Flood| (flood.guard.lost_ratio() - flood.bare.lost_ratio()).max(0.0);
         let target = |what, found, bound| Target { what, found, bound };
         vec![
             target("relay over bare redirect", relay_over("bare_redirect"), AtLeast(0.9)),
@@ -64,6 +77,9 @@ impl Report {
             target("relay over rtpengine in userspace", relay_over("rtpengine_userspace"), AtLeast(10.0)),
             target("cost at 256k flows over 1k, plain", growth(Feature::Plain), AtMost(2.5)),
             target("cost at 256k flows over 1k, learned", growth(Feature::Learned), AtMost(2.5)),
+            target("guard over bare drop, ns", self.guard.map(|guard| guard.over_bare_ns()), AtMost(60.0)),
+            target("failed calls under a flood", flood(|flood| f64::from(flood.guard.failed)), AtMost(0.0)),
+            target("RTP lost under it, over that of a bare drop", flood(more_lost), AtMost(0.001)),
         ]
     }
 
@@ -88,6 +104,37 @@ impl Report {
             object.insert(format!("{name}_lossless_mpps"), lossless);
         }
         object.insert("ns_per_packet".into(), self.costs_json());
+        if let Some(guard) = &self.guard {
+            object.insert("guard_drop_ns_over_bare".into(), json!(guard.over_bare_ns()));
+            object.insert("guard_drop_ns".into(), json!(guard.drop_ns));
+            object.insert("bare_drop_ns".into(), json!(guard.bare_drop_ns));
+            object.insert("guard_drop_mpps".into(), json!(rounded(guard.drop_mpps)));
+            object.insert("bare_drop_mpps".into(), json!(rounded(guard.bare_drop_mpps)));
+            object.insert("guard_rate_ratio".into(), json!(rounded(guard.drop_mpps / guard.bare_drop_mpps)));
+        }
+        if let Some(Flood { guard, bare }) = &self.flood {
+            object.insert("flood_calls".into(), json!(guard.calls));
+            object.insert("flood_failed_calls".into(), json!(guard.failed));
+            object.insert("flood_failed_calls_bare".into(), json!(bare.failed));
+            object.insert("flood_rtp_sent".into(), json!(guard.sent));
+            object.insert("flood_rtp_sent_bare".into(), json!(bare.sent));
+            object.insert("flood_rtp_lost_ratio".into(), json!(rounded(guard.lost_ratio())));
+            object.insert("flood_rtp_lost_ratio_bare".into(), json!(rounded(bare.lost_ratio())));
+            object.insert("flood_mpps".into(), json!(rounded(guard.flood_mpps())));
+            object.insert("flood_mpps_bare".into(), json!(rounded(bare.flood_mpps())));
+        }
+        if let Some(memory) = &self.memory {
+            let bytes = json!({
+                "bytes_per_port": memory::PER_PORT,
+                "bytes_per_port_v6": memory::PER_PORT6,
+                "bytes_per_address": memory::PER_ADDRESS,
+                "bytes_per_address_v6": memory::PER_ADDRESS6,
+                "maps": memory.maps,
+                "total_bytes": memory.total(),
+            });
+            object.insert("memory".into(), bytes);
+        }
+        object.insert("host".into(), self.host.clone());
         let targets = self.targets().into_iter().map(|target| {
             let (bound, value) = match target.bound {
                 Bound::AtLeast(value) => ("at_least", value),
@@ -133,7 +180,22 @@ impl Report {
             let (all, wrapper) = (cost.with_wrapper_ns, cost.wrapper_ns);
             let _ = writeln!(text, "{:<14} {flows:>7} flows {all:>6} ({wrapper} of them)", feature.key());
         }
-        let _ = writeln!(text);
+        self.guard_text(&mut text);
+        if let Some(memory) = &self.memory {
+            let _ = writeln!(
+                text,
+                "\nmemory: {} bytes per port and {} MiB per address (IPv6: {} and {}); with one address of each family:",
+                memory::PER_PORT,
+                memory::PER_ADDRESS >> 20,
+                memory::PER_PORT6,
+                memory::PER_ADDRESS6 >> 20,
+            );
+            for (name, bytes) in &memory.maps {
+                let _ = writeln!(text, "{name:<22} {bytes:>10} bytes");
+            }
+            let _ = writeln!(text, "{:<22} {:>10} bytes", "together", memory.total());
+        }
+        let _ = writeln!(text, "\n{}\n", self.host);
         for target in self.targets() {
             let bound = match target.bound {
                 Bound::AtLeast(value) => format!("at least {value}"),
@@ -144,6 +206,32 @@ impl Report {
             let _ = writeln!(text, "{:<40} {found:>12}, {bound}{missed}", target.what);
         }
         text
+    }
+}
+
+impl Report {
+    fn guard_text(&self, text: &mut String) {
+        if let Some(guard) = &self.guard {
+            let _ = writeln!(
+                text,
+                "\na frame of one of {SOURCES} denied sources: {} ns, in a bare drop {} ns; over a link {:.3} Mpps of {:.3}",
+                guard.drop_ns, guard.bare_drop_ns, guard.drop_mpps, guard.bare_drop_mpps
+            );
+        }
+        if let Some(Flood { guard, bare }) = &self.flood {
+            let _ = writeln!(text, "\ncalls while {SOURCES} forged sources flood:");
+            for (name, outcome) in [("our guard", guard), ("bare drop", bare)] {
+                let _ = writeln!(
+                    text,
+                    "{name:<22} {} of {} calls failed, {} of {} RTP packets lost, flood {:.3} Mpps",
+                    outcome.failed,
+                    outcome.calls,
+                    outcome.sent.saturating_sub(outcome.received),
+                    outcome.sent,
+                    outcome.flood_mpps()
+                );
+            }
+        }
     }
 }
 
@@ -167,6 +255,8 @@ mod tests {
                 ("rtpengine_userspace", Err("not installed".into())),
             ],
             costs: [((Feature::Plain, 1000), cost(80)), ((Feature::Plain, 262_144), cost(240))].into(),
+            guard: Some(Guard { drop_ns: 90, bare_drop_ns: 40, drop_mpps: 4.0, bare_drop_mpps: 5.0 }),
+            ..Report::default()
         }
     }
 
@@ -179,6 +269,10 @@ mod tests {
         assert_eq!(json["rtpengine_userspace_missing"], "not installed");
         assert_eq!(json["ns_per_packet"]["plain"]["262144"], 240);
         assert_eq!(json["ns_per_packet"]["wrapper"]["1000"], 50);
+        assert_eq!(
+            (&json["guard_drop_ns_over_bare"], &json["guard_rate_ratio"]),
+            (&50.0.into(), &0.8.into())
+        );
     }
 
     #[test]

@@ -13,15 +13,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, XdpMode};
-use nix::sys::resource::{UsageWho, getrusage};
+use aya::programs::XdpMode;
 use sbc_tests::netns::{End, Namespace, connect};
 use sbc_tests::pcap::{Capture, Packet};
 use sbc_tests::process::Scratch;
 
-use super::FRAME_BYTES;
 use super::frames::Lane;
 use super::kernel::{Loaded, object};
+use super::live::{Source, preemptions, prefer_this_thread};
 use super::sweep::Turn;
 
 /// Where the contender gets frames, and where it sends them from.
@@ -31,11 +30,6 @@ pub const INGRESS: &str = "in0";
 /// The interface by which they leave.
 pub const EGRESS: &str = "out0";
 
-/// An interface where nothing arrives. The source's program is attached there: the kernel takes tens of milliseconds to
-/// begin and to end a test run of a program that is attached nowhere.
-const IDLE: &str = "idle";
-/// Frames that the source has under way at once.
-const BATCH: u32 = 64;
 /// Frames of an offer at full rate.
 const BURST: u32 = 65_536;
 /// How often a paced source sends, and how many frames at least and at most.
@@ -52,8 +46,8 @@ pub struct Testbed {
     /// Where the contenders are.
     pub sbc: Namespace,
     far: Arc<Namespace>,
-    ends: Loaded,
-    source: u32,
+    source: Source,
+    sink: Loaded,
     flows: u32,
 }
 
@@ -71,7 +65,6 @@ impl Testbed {
         let end = |namespace, interface, addresses| End { namespace, interface, addresses };
         connect(end(&far, "src", &[]), end(&sbc, INGRESS, &["10.0.0.1/24"]))?;
         connect(end(&sbc, EGRESS, &["10.9.0.1/24"]), end(&far, "sink", &[]))?;
-        connect(end(&far, IDLE, &[]), end(&sbc, IDLE, &[]))?;
         // The frames are addressed to this one, and everybody beyond the sink is behind one gateway.
         sbc.run("ip", &["link", "set", "dev", INGRESS, "address", "02:00:00:00:00:01"])?;
         sbc.add_neighbour(EGRESS, "10.9.0.2", [2, 0, 0, 0, 0, 3])?;
@@ -84,12 +77,9 @@ impl Testbed {
         ] {
             sbc.sysctl(key, value)?;
         }
-        let globals = [("FLOW_COUNT", flows)];
-        let mut ends = Loaded::new(&object("SBC_BENCH_OBJECT")?, 1, &globals)?;
-        let program = ends.program("generate")?;
-        far.enter(|| program.attach(IDLE, XdpMode::Driver))??;
-        let source = far.interface_index("src")?;
-        Ok(Self { sbc, far: Arc::new(far), ends, source, flows })
+        let source = Source::rtp(&far, "src", flows)?;
+        let sink = Loaded::new(&object("SBC_BENCH_OBJECT")?, 1, &[])?;
+        Ok(Self { sbc, far: Arc::new(far), source, sink, flows })
     }
 
     /// Runs `f` on a thread of its own at the far end, where it may send, before other work of the machine.
@@ -109,7 +99,7 @@ impl Testbed {
     /// # Errors
     /// If the map refuses.
     pub fn set_lanes(&mut self, lanes: &[Lane]) -> Result<()> {
-        self.ends.set_lanes(lanes)
+        self.source.set_lanes(lanes)
     }
 
     /// One frame of each flow, as they arrive at the far end. Only while nobody counts there.
@@ -118,7 +108,7 @@ impl Testbed {
     /// If they cannot be captured.
     pub fn sample(&mut self, scratch: &Scratch) -> Result<Vec<Packet>> {
         let capture = Capture::start(&self.far, "sink", scratch)?;
-        self.send(self.flows)?;
+        self.source.send(self.flows)?;
         capture.finish()
     }
 
@@ -127,7 +117,7 @@ impl Testbed {
     /// # Errors
     /// If the kernel refuses the program.
     pub fn count(&mut self) -> Result<()> {
-        self.ends.program("sink")?.attach("sink", XdpMode::Driver)?;
+        self.sink.program("sink")?.attach("sink", XdpMode::Driver)?;
         Ok(())
     }
 
@@ -136,7 +126,7 @@ impl Testbed {
     /// # Errors
     /// If the kernel refuses something.
     pub fn warm_up(&mut self) -> Result<()> {
-        self.send(4 * self.flows)?;
+        self.source.send(4 * self.flows)?;
         self.drain()
     }
 
@@ -146,7 +136,7 @@ impl Testbed {
     /// If the kernel refuses something.
     pub fn burst(&mut self) -> Result<Option<Turn>> {
         let (received, preempted) = (self.received()?, preemptions()?);
-        let elapsed = self.send(BURST)?;
+        let elapsed = self.source.send(BURST)?;
         let undisturbed = preemptions()? == preempted;
         let received = self.received()? - received;
         self.drain()?;
@@ -177,26 +167,13 @@ impl Testbed {
                 }
                 None | Some(_) => {}
             }
-            self.send(chunk as u32)?;
+            self.source.send(chunk as u32)?;
             sent += u64::from(chunk as u32);
         }
     }
 
-    /// Sends frames, and says how long the kernel took.
-    fn send(&mut self, frames: u32) -> Result<Duration> {
-        let context = live_context(self.source);
-        let run = self.ends.program("generate")?.test_run(TestRunOptions {
-            data_in: Some(&[0; FRAME_BYTES]),
-            ctx_in: Some(&context),
-            repeat: frames,
-            attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
-            ..TestRunOptions::new()
-        })?;
-        Ok(run.duration * frames)
-    }
-
     fn received(&mut self) -> Result<u64> {
-        self.ends.counted(RECEIVED)
+        self.sink.counted(RECEIVED)
     }
 
     /// Waits until nothing arrives any more.
@@ -216,25 +193,4 @@ impl Testbed {
         ensure!(false, "frames still arrive long after the last one was sent");
         Ok(())
     }
-}
-
-/// How often something else ran in place of this thread. That it waits by itself, before and after the loop, is none.
-fn preemptions() -> Result<i64> {
-    Ok(getrusage(UsageWho::RUSAGE_THREAD)?.involuntary_context_switches())
-}
-
-/// Lets other work on the machine wait for this thread, not for what it starts, where that is allowed; else more turns are void.
-fn prefer_this_thread() {
-    let priority = libc::sched_param { sched_priority: 1 };
-    // SAFETY: changes how the calling thread is scheduled and nothing else.
-    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const priority) };
-}
-
-/// `struct xdp_md` of a frame on an interface: data, end of data, metadata, interface, queue, egress interface.
-fn live_context(interface: u32) -> [u8; 24] {
-    let mut context = [0; 24];
-    for (field, value) in context.chunks_exact_mut(4).zip([0, FRAME_BYTES as u32, 0, interface, 0, 0]) {
-        field.copy_from_slice(&value.to_ne_bytes());
-    }
-    context
 }

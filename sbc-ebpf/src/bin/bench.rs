@@ -63,13 +63,20 @@ fn try_generate(ctx: &XdpContext) -> Option<()> {
     let (flow, round) = next_flow()?;
     let headers = Headers::of_lane(LANES.get(flow)?);
     let frame = Frame::of(ctx);
+    let more = write_rtp(&frame, flow, round)?;
+    headers.write(&frame, more)
+}
+
+/// The RTP header of a flow's packet in a round. What its numbers add to the sum of the UDP checksum.
+#[inline(always)]
+fn write_rtp(frame: &Frame, flow: u32, round: u64) -> Option<u64> {
     let rtp: Window<RTP_HEADERS> = frame.window(0)?;
     let (sequence, timestamp) = ((round as u16).to_be(), (round as u32).wrapping_mul(SAMPLES).to_be());
     rtp.store16::<42>(u16::from_ne_bytes([0x80, 0]));
     rtp.store16::<44>(sequence);
     rtp.store32::<46>(timestamp);
     rtp.store32::<50>(flow);
-    headers.write(&frame, u64::from(sequence) + u64::from(timestamp))
+    Some(u64::from(sequence) + u64::from(timestamp))
 }
 
 /// Sends the next flow's SIP request, which is in the frame already: only the headers in front of it are written.
@@ -146,11 +153,10 @@ fn pick_and_refuse(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn pick_rtp(ctx: &XdpContext) -> Option<()> {
-    let flow = random_flow();
-    let frame = Frame::of(ctx);
-    let rtp: Window<RTP_HEADERS> = frame.window(0)?;
-    rtp.store64::<42>(u64::from_ne_bytes([0x80, 0, 0, 1, 0, 0, 0, 160]));
-    rtp.store32::<50>(flow);
+    let (flow, frame) = (random_flow(), Frame::of(ctx));
+    // A flow's turn comes by chance, but as often as that of the others: its numbers go on with the turns of all.
+    let (_, round) = next_flow()?;
+    write_rtp(&frame, flow, round)?;
     Headers::unsummed(flow, flow as u16).write(&frame, 0)
 }
 
