@@ -5,6 +5,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, poll};
@@ -32,6 +33,7 @@ const REQUEST: &[u8] = b"OPTIONS sip:a@198.51.100.1 SIP/2.0\r\n\
 
 struct Bench {
     sbcd: Sbcd,
+    binaries: PathBuf,
     networks: Networks,
     scratch: Scratch,
 }
@@ -82,7 +84,7 @@ impl Bench {
         }
         change(&networks);
         let sbcd = Sbcd::start_with(&networks, &binaries, sides, &scratch).unwrap();
-        Some(Self { sbcd, networks, scratch })
+        Some(Self { sbcd, binaries, networks, scratch })
     }
 
     /// Sends requests over UDP, as fast as it goes.
@@ -186,6 +188,47 @@ fn an_operator_lets_a_denied_source_in_again() {
     let heard = bench.count("dataplane", "pass_sip_trusted");
     bench.flood(FLOODER, 10 * THRESHOLD);
     assert_eq!(bench.count("dataplane", "pass_sip_trusted"), heard + 10 * THRESHOLD);
+    assert_eq!(bench.denied(), Vec::<Value>::new());
+}
+
+/// C-7: who is denied stays so while no daemon runs and after it has come back, with what was counted; what an operator
+/// put on a list is on it still. Without its store the next daemon finds the denial in the kernel.
+#[test]
+fn a_denial_outlives_the_daemon() {
+    let Some(mut bench) = Bench::start("a_denial_outlives_the_daemon") else { return };
+    bench.flood(FLOODER, 2 * THRESHOLD);
+    bench.wait_until("the flooder is denied", |bench| bench.denied().len() == 1);
+    bench.sbcd.ask("allow add 198.51.100.200").unwrap();
+    for lose_store in [false, true] {
+        let before = bench.denied()[0].clone();
+        bench.sbcd.kill().unwrap();
+        bench.flood(FLOODER, 5);
+        if lose_store {
+            let mut lost = 0;
+            for file in std::fs::read_dir(bench.scratch.path()).unwrap().flatten() {
+                if file.path().extension().is_some_and(|extension| extension == "redb") {
+                    std::fs::remove_file(file.path()).unwrap();
+                    lost += 1;
+                }
+            }
+            assert_eq!(lost, 1);
+        }
+        bench.sbcd.start_again(&bench.networks, &bench.binaries, &bench.scratch).unwrap();
+        let after = &bench.denied()[0];
+        for field in ["source", "reason", "scope"] {
+            assert_eq!(after[field], before[field], "{field}");
+        }
+        // To the second: what is left of it is told by another clock.
+        for field in ["since", "until"] {
+            let second = |denied: &Value| denied[field].as_str().unwrap()[..19].to_owned();
+            assert!(second(after).as_str() >= &second(&before)[..17], "{before} {after}");
+        }
+        assert_eq!(after["packets"].as_u64(), before["packets"].as_u64().map(|packets| packets + 5));
+        let allowed = bench.sbcd.ask("allow list").unwrap();
+        let kept = allowed["prefixes"].as_array().unwrap().contains(&"198.51.100.200".into());
+        assert_eq!(kept, !lose_store, "{allowed}");
+    }
+    assert_eq!(bench.sbcd.ask(&format!("deny remove {FLOODER}")).unwrap()["changed"], 1);
     assert_eq!(bench.denied(), Vec::<Value>::new());
 }
 

@@ -19,10 +19,11 @@ const USAGE: u8 = 2;
 pub(super) enum DenyAction {
     /// Show who is denied: source, reason, since when, until when, packets dropped.
     List,
-    /// Take from a source again, at once.
+    /// Take from sources again, at once.
     Remove {
-        /// An IPv4 address, or an IPv6 address or /64.
-        source: String,
+        /// IPv4 addresses, and IPv6 addresses or /64s.
+        #[arg(required = true)]
+        sources: Vec<String>,
     },
     /// Take from everybody again who is denied.
     Clear {
@@ -63,7 +64,10 @@ pub(super) fn deny(socket: &Path, action: &DenyAction, json: bool) -> anyhow::Re
             }
             Ok(ExitCode::SUCCESS)
         }
-        DenyAction::Remove { source } => change(socket, Method::DELETE, &format!("/v1/deny/{source}"), json),
+        DenyAction::Remove { sources } => {
+            let resources: Vec<String> = sources.iter().map(|source| format!("/v1/deny/{source}")).collect();
+            change_all(socket, &Method::DELETE, &resources, json)
+        }
         DenyAction::Clear { yes: true } => change(socket, Method::DELETE, "/v1/deny", json),
         DenyAction::Clear { yes: false } => unconfirmed("everybody who is denied would be heard again"),
     }
@@ -103,7 +107,16 @@ fn list(socket: &Path, resource: &str, action: &ListAction, json: bool) -> anyho
 }
 
 fn change(socket: &Path, method: Method, resource: &str, json: bool) -> anyhow::Result<ExitCode> {
-    let changed: Changed = order(socket, method, resource)?;
+    change_all(socket, &method, &[resource.to_owned()], json)
+}
+
+/// One after the other; the first that is refused is where it ends.
+fn change_all(socket: &Path, method: &Method, resources: &[String], json: bool) -> anyhow::Result<ExitCode> {
+    let mut changed = Changed::default();
+    for resource in resources {
+        let one: Changed = order(socket, method.clone(), resource)?;
+        changed = Changed { changed: changed.changed + one.changed, ..one };
+    }
     if json {
         print_json(&changed)?;
     } else {

@@ -10,6 +10,7 @@ mod pair;
 mod chance;
 mod changes;
 mod families;
+mod guard;
 mod learning;
 mod mux;
 mod pinholes;

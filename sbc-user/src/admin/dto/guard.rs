@@ -66,7 +66,7 @@ impl Prefixes {
 }
 
 /// The answer to `PUT` and `DELETE`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Changed {
     /// [`SCHEMA`].
     pub schema: u32,
