@@ -24,11 +24,12 @@ const LOCAL_HOPS: usize = 4;
 pub(super) fn relay(ctx: &XdpContext, frame: &Frame, link: &Link) -> Result<Outcome, Outcome> {
     let datagram = datagram(frame, link)?;
     let index = media_port(ctx, link, &datagram)?;
+    let cold = cold_at(index)?;
     let (slot, head) = slot_at(index)?;
     check_state(head.state)?;
     datagram.check_lengths(frame)?;
     let payload = Payload::behind(datagram.udp_offset(), datagram.udp_bytes);
-    let mut passage = pass(frame, payload, index, slot, head, datagram.source)?;
+    let mut passage = pass(frame, payload, Arrival { index, slot, head, cold }, datagram.source)?;
     let addresses = (datagram.source & Endpoint::ADDRESS_MASK) + u64::from(datagram.destination_address);
     let packets = passage.slot.word::<{ FlowSlot::PACKETS }>();
     super::verify(ctx, datagram.udp_offset(), datagram.udp_bytes, addresses, packets);
@@ -63,6 +64,12 @@ fn slot_at(index: SlotIndex) -> Result<(Slot, FlowHead), DropReason> {
     Ok((slot, head))
 }
 
+/// The cold slot of a slot.
+#[inline(always)]
+fn cold_at(index: SlotIndex) -> Result<Cold, DropReason> {
+    Ok(Cold::at(STREAMS.get_ptr_mut(index.0).ok_or(DropReason::BadSlot)?))
+}
+
 /// The flow that arrives on a port is there, and the kernel's.
 #[inline(always)]
 pub(super) fn check_state(state: FlowState) -> Result<(), Outcome> {
@@ -73,42 +80,39 @@ pub(super) fn check_state(state: FlowState) -> Result<(), Outcome> {
     }
 }
 
-/// The packet is what the port is for, from the source that the flow accepts, and not too many.
-#[inline(always)]
-fn pass(
-    frame: &Frame,
-    payload: Payload,
+/// The flow of the port that a packet came to.
+struct Arrival {
     index: SlotIndex,
     slot: Slot,
     head: FlowHead,
-    source: u64,
-) -> Result<Passage, DropReason> {
-    let media = payload::check(frame, payload, head.kind)?;
-    admit(&slot, index, head, source)?;
-    let (index, slot, head) = way_out(index, slot, head, &media)?;
-    let cold = Cold::at(STREAMS.get_ptr_mut(index.0).ok_or(DropReason::BadSlot)?);
-    cold.admit()?;
-    Ok(Passage { index, slot, head, cold, media })
+    cold: Cold,
+}
+
+/// The packet is what the port is for, from the source that the flow accepts, and not too many.
+#[inline(always)]
+fn pass(frame: &Frame, payload: Payload, arrival: Arrival, source: u64) -> Result<Passage, DropReason> {
+    let media = payload::check(frame, payload, arrival.head.kind)?;
+    admit(&arrival.slot, arrival.index, arrival.head, source)?;
+    let passage = way_out(arrival, media)?;
+    passage.cold.admit()?;
+    Ok(passage)
 }
 
 /// The slot by which a packet leaves: its own, but for RTCP that came to a port for both the next one.
 #[inline(always)]
-fn way_out(
-    index: SlotIndex,
-    slot: Slot,
-    head: FlowHead,
-    media: &Media,
-) -> Result<(SlotIndex, Slot, FlowHead), DropReason> {
+fn way_out(arrival: Arrival, media: Media) -> Result<Passage, DropReason> {
+    let Arrival { index, slot, head, cold } = arrival;
     if head.kind != PortKind::Muxed || matches!(media, Media::Rtp(_)) {
-        return Ok((index, slot, head));
+        return Ok(Passage { index, slot, head, cold, media });
     }
-    let next = SlotIndex(index.0 | 1);
-    let (slot, out) = slot_at(next)?;
+    let index = SlotIndex(index.0 | 1);
+    let cold = cold_at(index)?;
+    let (slot, out) = slot_at(index)?;
     // The daemon publishes the two one after the other.
     if out.state != FlowState::Muxed || out.generation != head.generation {
         return Err(DropReason::NoFlow);
     }
-    Ok((next, slot, out))
+    Ok(Passage { index, slot, head: out, cold, media })
 }
 
 impl Passage {
@@ -122,7 +126,7 @@ impl Passage {
         }
         let index = SlotIndex(last as u32);
         let (slot, head) = slot_at(index)?;
-        let cold = Cold::at(STREAMS.get_ptr_mut(index.0).ok_or(DropReason::BadSlot)?);
+        let cold = cold_at(index)?;
         Ok(Self { index, slot, head, cold, media })
     }
 
@@ -161,7 +165,8 @@ fn try_last_local(ctx: &XdpContext, first: SlotIndex, payload: Payload) -> Resul
         if !matches!(next_head.state, FlowState::Learning | FlowState::Latched) {
             return Err(DropReason::NoFlow.into());
         }
-        let passage = pass(&frame, payload, index, next, next_head, source)?;
+        let arrival = Arrival { index, slot: next, head: next_head, cold: cold_at(index)? };
+        let passage = pass(&frame, payload, arrival, source)?;
         if passage.head.way != Way::Local {
             return Ok(passage.index);
         }
