@@ -10,6 +10,7 @@ mod encode;
 mod error;
 mod events;
 mod flows;
+mod follow;
 mod guard;
 pub(crate) mod inspect;
 mod load;
@@ -77,10 +78,14 @@ pub struct Xdp {
     neighbours: Neighbours,
     /// Our addresses that the kernel serves, and their slots.
     addresses: HashMap<IpAddr, Served>,
-    /// Where those addresses are.
+    /// Where those addresses are, or were last.
     placed: Vec<Placed>,
     /// Interfaces without media of ours, on which the guard stands.
     guarded: Vec<Link>,
+    /// The media addresses of the configuration.
+    binds: Vec<MediaBind>,
+    /// How often an interface was tried that does not take the program.
+    attempts: HashMap<u32, u32>,
     interfaces: Vec<String>,
     calls: HashMap<CallId, Call>,
     /// Whose each slot is that is not Idle.
@@ -307,6 +312,9 @@ impl Dataplane for Xdp {
     fn handle_timeout(&mut self, now: Instant) {
         if let Err(error) = self.neighbours.handle_changes(now) {
             tracing::error!(%error, "cannot follow the network's changes");
+        }
+        if self.neighbours.is_settling(now) {
+            self.follow_addresses();
         }
         self.neighbours.handle_timeout(now);
         self.flush_hops();

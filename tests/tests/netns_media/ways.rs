@@ -147,29 +147,56 @@ fn an_interface_that_takes_no_redirected_packets_is_left_to_the_relay() {
 }
 
 #[test]
-fn an_interface_that_goes_away_takes_its_streams_to_the_relay() {
-    inside("an_interface_that_goes_away_takes_its_streams_to_the_relay", |world| {
+fn an_interface_that_comes_back_is_served_again_and_its_flows_go_on() {
+    inside("an_interface_that_comes_back_is_served_again_and_its_flows_go_on", |world| {
         let mut border = world.start();
         assert_eq!(border.install(vec![signalled()]), [Placement::Kernel]);
         world.border.run("ip", &["link", "del", "in0"]).unwrap();
+        let settled = Instant::now() + Duration::from_millis(300);
+        while Instant::now() < settled {
+            border.planes.handle_timeout(Instant::now());
+            std::thread::sleep(Duration::from_millis(10));
+        }
         connect(
             End { namespace: &world.border, interface: "in0", addresses: &["198.51.100.1/24"] },
             End { namespace: &world.callee, interface: "eth0", addresses: &["198.51.100.2/24"] },
         )
         .unwrap();
-        // The changes have been read, and the routes have settled.
+        let caller = bind(&world.caller, CALLER, CALLER_PORT);
+        let callee = bind(&world.callee, CALLEE, CALLEE_PORT);
+        let forwarded = |border: &Border| border.planes.counters(CALL)[0].from_caller.rtp_kernel;
+        let (before, patience) = (forwarded(&border), Instant::now() + Duration::from_secs(10));
+        while forwarded(&border) == before {
+            assert!(Instant::now() < patience, "its flow does not go on");
+            caller.send_to(&rtp(1), address(OUTSIDE, OUTSIDE_PORT)).unwrap();
+            std::thread::sleep(Duration::from_millis(10));
+            border.planes.handle_timeout(Instant::now());
+        }
+        callee.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        while callee.recv_from(&mut [0; 256]).is_ok() {}
+        callee.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        passes(&caller, address(OUTSIDE, OUTSIDE_PORT), &callee, address(INSIDE, INSIDE_PORT), &rtp(2));
+        assert_eq!(border.install(vec![signalled()]), [Placement::Kernel]);
+        assert_eq!(border.planes.reconcile(), []);
+        border.planes.stop().unwrap();
+    });
+}
+
+/// A virtual address that moves here.
+#[test]
+fn an_address_that_appears_later_is_served_then() {
+    inside("an_address_that_appears_later_is_served_then", |world| {
+        world.border.run("ip", &["address", "del", "198.51.100.1/24", "dev", "in0"]).unwrap();
+        let (planes, report) = world.try_start(&world.config()).unwrap();
+        assert_eq!(report.addresses[1].relay_reason.as_deref(), Some("no interface has this address"));
+        let mut border = Border { planes, next_op: 1, heard: Vec::new() };
+        world.border.run("ip", &["address", "add", "198.51.100.1/24", "dev", "in0"]).unwrap();
         let settled = Instant::now() + Duration::from_millis(300);
         border.drive(|_| Instant::now() >= settled);
-        assert_eq!(border.install(vec![signalled()]), [Placement::Relay]);
+        assert_eq!(border.install(vec![signalled()]), [Placement::Kernel]);
         let caller = bind(&world.caller, CALLER, CALLER_PORT);
         let callee = bind(&world.callee, CALLEE, CALLEE_PORT);
         passes(&caller, address(OUTSIDE, OUTSIDE_PORT), &callee, address(INSIDE, INSIDE_PORT), &rtp(1));
-        border.planes.leave();
-
-        // The next daemon does not take the old link for the new interface's.
-        let mut border = world.start();
-        assert_eq!(border.install(vec![signalled()]), [Placement::Kernel]);
-        passes(&caller, address(OUTSIDE, OUTSIDE_PORT), &callee, address(INSIDE, INSIDE_PORT), &rtp(2));
         border.planes.stop().unwrap();
     });
 }

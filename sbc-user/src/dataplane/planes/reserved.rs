@@ -7,14 +7,15 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::net::UdpSocket;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
 const LIST: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
-/// The notes of all instances, by the inode of their network namespace. Gone with a boot, as the list is.
+/// The notes of all instances, by the cookie of their network namespace. Gone with a boot, as the list is.
 const NOTES: &str = "/run/sbc/reserved-ports";
 
 /// Our part of the list.
@@ -32,7 +33,7 @@ impl ReservedPorts {
     /// Adds `ports` to the list of the calling thread's namespace.
     pub(crate) fn add(ports: &[RangeInclusive<u16>], instance: &str) -> io::Result<Self> {
         let mut list = OpenOptions::new().read(true).write(true).open(LIST)?;
-        let notes = Path::new(NOTES).join(fs::metadata("/proc/thread-self/ns/net")?.ino().to_string());
+        let notes = Path::new(NOTES).join(namespace()?.to_string());
         fs::create_dir_all(&notes)?;
         let _one_at_a_time = lock(&notes)?;
         let mut present = read(&mut list)?;
@@ -61,6 +62,23 @@ impl ReservedPorts {
         let _ = fs::remove_dir(&self.notes);
         Ok(())
     }
+}
+
+/// What no other network namespace of this boot is called: an inode's number comes again.
+fn namespace() -> io::Result<u64> {
+    let socket = UdpSocket::bind("127.0.0.1:0").or_else(|_| UdpSocket::bind("0.0.0.0:0"))?;
+    let (mut cookie, mut length) = (0_u64, size_of::<u64>() as libc::socklen_t);
+    // SAFETY: the socket is open, and the kernel writes at most `length` bytes to `cookie`.
+    let asked = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if asked == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
 fn lock(notes: &Path) -> io::Result<Flock<File>> {

@@ -46,6 +46,16 @@ pub(crate) struct Placed {
     pub(crate) vlan: Option<u16>,
 }
 
+impl Placed {
+    /// Whether the other is the same address in the same place.
+    pub(crate) fn is_where(&self, other: &Self) -> bool {
+        (self.address, self.device.ifindex, self.vlan) == (other.address, other.device.ifindex, other.vlan)
+    }
+}
+
+/// Why an address cannot be served that may appear later.
+pub(crate) const NOWHERE: &str = "no interface has this address";
+
 /// Finds the interface of each address; in the order of `binds`, with the reason where the kernel cannot serve it.
 pub(crate) fn place(
     binds: &[MediaBind],
@@ -74,7 +84,7 @@ pub(crate) fn device_of<'a>(
         .iter()
         .find(|(_, held)| *held == address)
         .and_then(|(ifindex, _)| links.iter().find(|link| link.ifindex == *ifindex))
-        .ok_or("no interface has this address")?;
+        .ok_or(NOWHERE)?;
     let (device, vlan) = match link.vlan {
         None => (link, None),
         Some((below, tag)) => {
@@ -158,6 +168,16 @@ fn write_table(
             Some(_) | None => free.push(slot),
         }
     }
+    // An address that is in another place now keeps its number, and with it its flows.
+    for arrival in wanted.keys().filter(|arrival| !slots.contains_key(arrival)).copied().collect::<Vec<_>>() {
+        for at in 0..free.len() {
+            if entry(kernel, family, free[at])?.is_some_and(|(_, _, address)| address == arrival.2) {
+                slots.insert(arrival, free.swap_remove(at));
+                break;
+            }
+        }
+    }
+    free.sort_unstable();
     // What is no longer ours goes first, so that no packet finds a slot that is being given to another address.
     for slot in &free {
         set_entry(kernel, family, *slot, None)?;

@@ -234,6 +234,21 @@ impl Neighbours {
         self.hops.iter().filter_map(|(id, hop)| Some((*id, hop.written?)))
     }
 
+    /// Whether routes, links or addresses have changed, and are settled now.
+    pub(crate) fn is_settling(&self, now: Instant) -> bool {
+        self.routes_due.is_some_and(|due| due <= now)
+    }
+
+    /// Whether there is such an interface.
+    pub(crate) fn has_link(&self, ifindex: u32) -> bool {
+        self.links.contains_key(&ifindex)
+    }
+
+    /// Our program runs on these interfaces from now on.
+    pub(crate) fn serve(&mut self, served: HashSet<u32>) {
+        self.served = served;
+    }
+
     /// The socket for questions.
     pub(crate) fn netlink(&mut self) -> &mut Netlink {
         &mut self.netlink
@@ -308,7 +323,7 @@ impl Neighbours {
             for gone in self.served.extract_if(|ifindex| !links.contains_key(ifindex)) {
                 tracing::error!(
                     ifindex = gone,
-                    "a media interface is gone; the relay serves its calls until the daemon is started again"
+                    "a media interface is gone; until it is back its new calls are the relay's"
                 );
             }
             // A link that went down or came up takes routes with it without a word about each.
@@ -367,6 +382,8 @@ impl Neighbours {
                     self.leave(now, old);
                     if old != way {
                         self.moved.insert(key);
+                        // Once more when it is resolved: there was no hop before that could serve until then.
+                        self.changing.insert(key);
                     }
                 }
             }

@@ -31,7 +31,9 @@ impl Xdp {
 
     /// The program is on every interface that we serve.
     fn reconcile_links(&mut self, found: &mut Vec<Difference>) {
+        let present = self.devices();
         let media = self.placed.iter().map(|placed| (&placed.device, Role::Media));
+        let media = media.filter(|(device, _)| present.contains(&device.ifindex));
         let guard = self.guarded.iter().map(|device| (device, Role::Guard));
         let devices: BTreeMap<u32, _> =
             guard.chain(media).map(|(device, role)| (device.ifindex, (device.clone(), role))).collect();
@@ -55,7 +57,7 @@ impl Xdp {
 
     /// Packets may leave by the interfaces that we serve and no others.
     fn reconcile_devices(&mut self, found: &mut Vec<Difference>) {
-        let wanted: HashSet<u32> = self.placed.iter().map(|placed| placed.device.ifindex).collect();
+        let wanted = self.devices();
         let held: HashSet<u32> = self.kernel.devices.keys().flatten().collect();
         if held == wanted {
             return;

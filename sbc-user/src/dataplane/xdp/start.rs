@@ -63,16 +63,22 @@ impl Xdp {
         let (mut netlink, placed) = find(binds)?;
         let pins = PinDirectory::open(instance, limits::ABI)?;
         let undo = pins.undo();
-        let distinct: HashSet<_> = placed.iter().flatten().map(|placed| placed.address).collect();
+        // Room for those as well that appear later.
+        let distinct: HashSet<_> = binds.iter().map(|bind| bind.address).collect();
         let v4 = distinct.iter().filter(|address| address.is_ipv4()).count();
         let mut kernel = Kernel::load(object, pins, v4, distinct.len() - v4)?;
         let (served, reports) = attach(&mut kernel, &mut netlink, binds, &placed)?;
         let guarded = attach_guard(&mut kernel, &mut netlink, sip, &served)?;
-        if served.is_empty() && guarded.is_empty() {
+        let later =
+            placed.iter().any(|placed| placed.as_ref().is_err_and(|reason| reason == addresses::NOWHERE));
+        if served.is_empty() && guarded.is_empty() && !later {
             undo.forget();
             kernel.remove().map_err(asked("the removal of pins"))?;
             return Ok((None, reports));
         }
+        let all = placed.iter().flatten().map(|placed| placed.device.ifindex);
+        let refused = all.filter(|ifindex| !served.iter().any(|it| it.device.ifindex == *ifindex));
+        let attempts = refused.map(|ifindex| (ifindex, 1)).collect();
         let devices: HashSet<u32> = served.iter().map(|placed| placed.device.ifindex).collect();
         let mut interfaces: Vec<String> = served.iter().map(|placed| placed.device.name.clone()).collect();
         interfaces.extend(guarded.iter().map(|device| device.name.clone()));
@@ -90,6 +96,8 @@ impl Xdp {
             addresses,
             placed: served,
             guarded,
+            binds: binds.to_vec(),
+            attempts,
             interfaces,
             calls: HashMap::new(),
             owners: HashMap::new(),
