@@ -16,7 +16,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 const LIST: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 /// The notes of all instances, by the cookie of their network namespace. Gone with a boot, as the list is.
-const NOTES: &str = "/run/sbc/reserved-ports";
+const NOTES: &str = "/run/sbc-reserved-ports";
 
 /// Our part of the list.
 #[derive(Debug)]
