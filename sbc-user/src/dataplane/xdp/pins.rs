@@ -247,6 +247,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_start_that_fails_leaves_the_pins_that_were_there() {
+        let home = std::env::temp_dir().join(format!("sbc-undo-{}", std::process::id()));
+        let path = home.join("main").join("v7");
+        fs::create_dir_all(&path).unwrap();
+        let undo = || Undo { path: path.clone(), before: Some(names(&path)) };
+        let started = undo();
+        fs::write(path.join("FLOWS"), "").unwrap();
+        started.forget();
+        let failed = undo();
+        fs::write(path.join("link_eth0"), "").unwrap();
+        drop(failed);
+        assert_eq!(names(&path), HashSet::from([OsString::from("FLOWS")]));
+        fs::remove_file(path.join("FLOWS")).unwrap();
+        let first = undo();
+        fs::write(path.join("FLOWS"), "").unwrap();
+        drop(first);
+        assert!(!path.exists(), "nothing was there before, and nothing is");
+        let _ = fs::remove_dir_all(&home);
+    }
+
+    #[test]
     fn an_instance_name_is_one_plain_word() {
         for name in ["main", "a", "edge-2", "A_b"] {
             assert!(check_instance(name).is_ok(), "{name}");

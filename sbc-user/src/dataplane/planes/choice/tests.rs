@@ -258,3 +258,32 @@ fn events_of_both_carriers_are_passed_on() {
         assert!(matches!(event, Some(DataplaneEvent::Media(MediaEvent::Latched { caller_side: true, .. }))));
     }
 }
+
+/// What one daemon leaves, the next carries on: the kernel's streams as they are, the relay's anew.
+#[test]
+fn a_plan_that_was_left_is_taken_over_whole_or_not_at_all() {
+    let mut before = Bench::new(&[1]);
+    before.install(&[stream(0), stream(1)]).unwrap();
+    let left = before.choice.checkpoint(CALL).unwrap();
+    assert_eq!(left.placements, [Placement::Kernel, Placement::Relay]);
+    assert_eq!(left.kernel.iter().map(|(mline, _)| *mline).collect::<Vec<_>>(), [0]);
+
+    let mut after = Bench::new(&[]);
+    assert!(after.choice.adopt(Instant::now(), &left));
+    assert_eq!(after.done(), None, "nobody asked");
+    assert!(after.packet(0) && after.packet(1));
+    assert_eq!((after.choice.snapshot(), &after.kernel().relayed[..]), (vec![CALL], &[1][..]));
+    assert_eq!(after.choice.checkpoint(CALL), Some(left.clone()));
+    // Its ports are its own.
+    let other = MediaPlan { call: CallId(4), streams: vec![stream(0)] };
+    let op = after.apply(MediaCommand::Install(other.clone()));
+    assert!(matches!(after.done(), Some((answered, Err(MediaError::PortInUse(_)))) if answered == op));
+
+    // The kernel has lost it: nothing of it is carried, and its ports are free.
+    let mut after = Bench::new(&[]);
+    assert!(!after.choice.adopt(Instant::now(), &MediaCheckpoint { kernel: Vec::new(), ..left }));
+    assert!(!after.packet(0) && !after.packet(1));
+    assert_eq!(after.choice.snapshot(), []);
+    after.apply(MediaCommand::Install(other));
+    assert!(matches!(after.done(), Some((_, Ok(_)))));
+}
