@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sched::CloneFlags;
@@ -57,6 +58,10 @@ impl Namespace {
         let file = File::open(&path).with_context(|| format!("cannot open {path}"))?;
         let namespace = Self { name, file, _guard: guard };
         namespace.run("ip", &["link", "set", "lo", "up"])?;
+        // Link-local addresses are usable at once too: without one, nobody is asked for a neighbour's Ethernet address.
+        for scope in ["all", "default"] {
+            namespace.sysctl(&format!("ipv6/conf/{scope}/accept_dad"), "0")?;
+        }
         Ok(namespace)
     }
 
@@ -157,7 +162,27 @@ pub fn connect(a: End<'_>, b: End<'_>) -> Result<()> {
         // Only of an interface that is up already does the other end learn that it takes redirected packets.
         end.namespace.run("ethtool", &["-K", end.interface, "tx", "off", "gro", "on"])?;
     }
+    for end in [a, b].into_iter().filter(|end| end.addresses.iter().any(|address| address.contains(':'))) {
+        await_link_local(end)?;
+    }
     Ok(())
+}
+
+/// Waits until an end has the address that it asks for neighbours from: the kernel gives it one some time after the link
+/// is up.
+fn await_link_local(end: End<'_>) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let shown =
+            end.namespace.run("ip", &["-6", "-o", "addr", "show", "dev", end.interface, "scope", "link"])?;
+        if shown.contains("fe80") && !shown.contains("tentative") {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("{} has no link-local address: {shown}", end.interface);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Runs a command to its end; standard output, or an error with what it printed.

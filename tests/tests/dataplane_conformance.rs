@@ -111,17 +111,31 @@ fn apart(test: impl FnOnce() + Send) {
 /// Over veth: the receiving kernel checks every checksum that the program wrote.
 #[test]
 fn the_kernel_conforms() {
-    between_namespaces("the_kernel_conforms", |instance, binds| {
-        let (xdp, reports) = Xdp::start(instance, xdp::OBJECT, binds, Instant::now()).unwrap();
-        assert!(reports.iter().all(|report| report.relay_reason.is_none()), "{reports:?}");
-        (xdp.unwrap(), Placement::Kernel)
-    });
+    between_namespaces("the_kernel_conforms", V4, kernel);
+}
+
+#[test]
+fn the_kernel_conforms_with_ipv6() {
+    between_namespaces("the_kernel_conforms_with_ipv6", V6, kernel);
+}
+
+#[test]
+fn the_kernel_conforms_between_families() {
+    for families in [[V4[0], V6[1]], [V6[0], V4[1]]] {
+        between_namespaces("the_kernel_conforms_between_families", families, kernel);
+    }
+}
+
+fn kernel(instance: &str, binds: &[MediaBind]) -> (Xdp, Placement) {
+    let (xdp, reports) = Xdp::start(instance, xdp::OBJECT, binds, Instant::now()).unwrap();
+    assert!(reports.iter().all(|report| report.relay_reason.is_none()), "{reports:?}");
+    (xdp.unwrap(), Placement::Kernel)
 }
 
 /// The daemon's choice, where it chooses the kernel.
 #[test]
 fn the_planes_conform_with_the_kernel() {
-    between_namespaces("the_planes_conform_with_the_kernel", |instance, binds| {
+    between_namespaces("the_planes_conform_with_the_kernel", V4, |instance, binds| {
         (planes(instance, binds, true), Placement::Kernel)
     });
 }
@@ -129,7 +143,7 @@ fn the_planes_conform_with_the_kernel() {
 /// The daemon's choice, where it has the relay alone.
 #[test]
 fn the_planes_conform_without_the_kernel() {
-    between_namespaces("the_planes_conform_without_the_kernel", |instance, binds| {
+    between_namespaces("the_planes_conform_without_the_kernel", V4, |instance, binds| {
         (planes(instance, binds, false), Placement::Relay)
     });
 }
@@ -146,8 +160,31 @@ fn planes(instance: &str, binds: &[MediaBind], kernel: bool) -> Planes {
     Planes::start(&config, Instant::now()).unwrap().0
 }
 
+/// The addresses on one side of the border.
+#[derive(Clone, Copy)]
+struct Net {
+    ours: &'static str,
+    theirs: &'static str,
+    /// Somebody who is reached over `theirs`.
+    stranger: &'static str,
+}
+
+/// The caller's side and the callee's.
+const V4: [Net; 2] = [
+    Net { ours: "10.1.0.1", theirs: "10.1.0.2", stranger: "10.9.0.1" },
+    Net { ours: "10.2.0.1", theirs: "10.2.0.2", stranger: "10.9.0.1" },
+];
+const V6: [Net; 2] = [
+    Net { ours: "2001:db8:1::1", theirs: "2001:db8:1::2", stranger: "2001:db8:9::1" },
+    Net { ours: "2001:db8:2::1", theirs: "2001:db8:2::2", stranger: "2001:db8:9::1" },
+];
+
 /// Runs the suite in a namespace with one interface to each side; the peers are in another.
-fn between_namespaces<D: OverVeth>(test: &str, start: impl Fn(&str, &[MediaBind]) -> (D, Placement) + Sync) {
+fn between_namespaces<D: OverVeth>(
+    test: &str,
+    [caller, callee]: [Net; 2],
+    start: impl Fn(&str, &[MediaBind]) -> (D, Placement) + Sync,
+) {
     if !is_root() {
         return skip(test, "needs root");
     }
@@ -156,22 +193,32 @@ fn between_namespaces<D: OverVeth>(test: &str, start: impl Fn(&str, &[MediaBind]
     }
     let _alone = alone();
     let (sbc, peers) = (Namespace::create("conf-sbc").unwrap(), Namespace::create("conf-peers").unwrap());
-    let ends = |interface, ours, theirs| {
+    let ends = |interface, ours: &str, theirs: &str| {
         connect(
             End { namespace: &sbc, interface, addresses: &[ours] },
             End { namespace: &peers, interface, addresses: &[theirs] },
         )
         .unwrap();
     };
-    ends("caller", "10.1.0.1/24", "10.1.0.2/24");
-    ends("callee", "10.2.0.1/24", "10.2.0.2/24");
-    peers.run("ip", &["address", "add", "10.9.0.1/32", "dev", "lo"]).unwrap();
-    // So that the relay, unlike the kernel's program, is asked about a stranger at all.
-    sbc.run("ip", &["route", "add", "10.9.0.1/32", "via", "10.1.0.2"]).unwrap();
+    for (interface, net) in [("caller", caller), ("callee", callee)] {
+        let length = if net.ours.contains(':') { 64 } else { 24 };
+        ends(interface, &format!("{}/{length}", net.ours), &format!("{}/{length}", net.theirs));
+    }
+    peers.run("ip", &["address", "add", caller.stranger, "dev", "lo"]).unwrap();
+    // So that the relay, unlike the kernel's program, is asked about a stranger at all, and whoever may claim is answered.
+    sbc.run("ip", &["route", "add", caller.stranger, "via", caller.theirs]).unwrap();
     for interface in ["all", "caller", "callee"] {
         sbc.sysctl(&format!("ipv4/conf/{interface}/rp_filter"), "0").unwrap();
     }
-    sbc.enter(|| run(|| VethWire::new(&peers, &start))).unwrap();
+    let ip = |text: &str| text.parse().unwrap();
+    let addresses = Addresses {
+        caller_local: ip(caller.ours),
+        callee_local: ip(callee.ours),
+        caller: ip(caller.theirs),
+        callee: ip(callee.theirs),
+        stranger: ip(caller.stranger),
+    };
+    sbc.enter(|| run(|| VethWire::new(&peers, addresses, &start))).unwrap();
 }
 
 struct FakeWire(Fake, Placement);
@@ -309,16 +356,12 @@ struct VethWire<'a, D: OverVeth> {
 
 impl<'a, D: OverVeth> VethWire<'a, D> {
     /// In the namespace of the calling thread.
-    fn new(peers: &'a Namespace, start: impl Fn(&str, &[MediaBind]) -> (D, Placement)) -> Self {
+    fn new(
+        peers: &'a Namespace,
+        addresses: Addresses,
+        start: impl Fn(&str, &[MediaBind]) -> (D, Placement),
+    ) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let ip = |a, b| IpAddr::V4(Ipv4Addr::new(10, a, 0, b));
-        let addresses = Addresses {
-            caller_local: ip(1, 1),
-            callee_local: ip(2, 1),
-            caller: ip(1, 2),
-            callee: ip(2, 2),
-            stranger: ip(9, 1),
-        };
         let binds = [addresses.caller_local, addresses.callee_local]
             .map(|address| MediaBind { address, ports: 20_000..=29_999 });
         let instance = format!("conf{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));

@@ -51,7 +51,7 @@ pub struct Datagram {
     pub payload: Vec<u8>,
 }
 
-/// Addresses of a wire, all of one family.
+/// Addresses of a wire; those of a side are of one family.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     /// Ours on the caller's side.
@@ -62,7 +62,7 @@ pub struct Addresses {
     pub caller: IpAddr,
     /// The callee's.
     pub callee: IpAddr,
-    /// Somebody else's, on either side.
+    /// Somebody else's, of the caller's family.
     pub stranger: IpAddr,
 }
 

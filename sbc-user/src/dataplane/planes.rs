@@ -1,8 +1,9 @@
 //! What carries the daemon's media: the kernel where it can, the relay where it cannot.
 //!
 //! The choice is made for each stream, and an answer to `Install` tells it. The kernel carries a stream if both of its
-//! addresses are IPv4 and on interfaces whose drivers run the program, and if both peers are other hosts whose next
-//! hops answer. Everything else is the relay's: what arrives for it on such an interface passes the program.
+//! addresses are on interfaces whose drivers run the program, and if both peers are other hosts whose next hops answer, or
+//! ports of calls that the kernel carries. Everything else is the relay's: what arrives for it on such an interface passes
+//! the program.
 
 mod choice;
 mod held;

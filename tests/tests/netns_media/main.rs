@@ -7,5 +7,6 @@ mod hairpin;
 mod latching;
 mod passage;
 mod start;
+mod v6;
 mod ways;
 mod world;

@@ -1,5 +1,6 @@
 //! The three namespaces, the dataplane between them, and what is sent through it.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -263,7 +264,17 @@ pub(super) fn media(ip: IpAddr, port: u16) -> PeerMedia {
 
 pub(super) fn bind(namespace: &Namespace, ip: impl Into<IpAddr>, port: u16) -> UdpSocket {
     let at = address(ip, port);
-    let socket = namespace.enter(|| UdpSocket::bind(at)).unwrap().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let socket = loop {
+        match namespace.enter(|| UdpSocket::bind(at)).unwrap() {
+            Ok(socket) => break socket,
+            // A program that another test starts holds, from the fork until it runs, a socket that was just closed here.
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::yield_now();
+            }
+            Err(error) => panic!("bind {at}: {error}"),
+        }
+    };
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }

@@ -67,8 +67,8 @@ pub(crate) fn place(
 
 fn place_one(bind: &MediaBind, links: &[Link], addresses: &[(u32, IpAddr)]) -> Result<Placed, String> {
     let address = bind.address;
-    if address.is_ipv6() {
-        return Err("the kernel forwards IPv4 only".to_owned());
+    if matches!(address, IpAddr::V6(address) if address.is_unicast_link_local()) {
+        return Err("a link-local address says nothing of the interface that it is on".to_owned());
     }
     let (device, vlan) = device_of(address, links, addresses)?;
     Ok(Placed { address, ports: bind.ports.clone(), device: device.clone(), vlan })
@@ -314,6 +314,7 @@ mod tests {
             (3, ip("198.51.100.1")),
             (4, ip("203.0.113.1")),
             (2, ip("2001:db8::1")),
+            (2, ip("fe80::1")),
         ];
         let binds = [
             bind("192.0.2.1", 20_000..=20_999),
@@ -324,6 +325,7 @@ mod tests {
             bind("192.0.2.9", 20_000..=20_999),
             bind("192.0.2.1", 20_000..=20_999),
             bind("192.0.2.1", 30_000..=30_999),
+            bind("fe80::1", 20_000..=20_999),
         ];
         let placed = place(&binds, &links, &addresses);
         let of = |at: usize| placed[at].as_ref().map(|placed| (placed.device.ifindex, placed.vlan));
@@ -331,10 +333,11 @@ mod tests {
         assert_eq!(of(1), Ok((2, Some(7))));
         assert!(of(2).unwrap_err().contains("another namespace"));
         assert!(of(3).unwrap_err().contains("no Ethernet header"));
-        assert!(of(4).unwrap_err().contains("IPv4 only"));
+        assert_eq!(of(4), Ok((2, None)));
         assert!(of(5).unwrap_err().contains("no interface"));
         assert_eq!(of(6), Ok((2, None)));
         assert_eq!(of(7), Ok((2, None)));
+        assert!(of(8).unwrap_err().contains("link-local"));
     }
 
     #[test]

@@ -224,9 +224,11 @@ impl Neighbours {
         }
     }
 
-    /// Largest IP packet that a hop takes; `None` while it is not resolved.
-    pub(crate) fn mtu(&self, hop: HopId) -> Option<u32> {
-        Some(self.hops.get(&hop)?.written?.mtu)
+    /// Largest IP packet that leaves by a path, whether its neighbour is resolved or not.
+    pub(crate) fn mtu(&self, key: PathKey) -> Option<u32> {
+        let Way::Hop(hop) = self.paths.get(&key)?.way else { return None };
+        let (_, _, _, mtu) = self.egress(self.hops.get(&hop)?.key.0)?;
+        Some(mtu)
     }
 
     /// Every entry of `NEXT_HOPS` that was written.

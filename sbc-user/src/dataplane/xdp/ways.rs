@@ -113,7 +113,7 @@ impl Xdp {
                 .filter(|at| sides[*at].local_ip.is_ipv6() && sides[1 - at].local_ip.is_ipv4())
                 .flat_map(|at| ways[at].paths())
                 .find_map(|key| {
-                    let mtu = self.hop(Some(key)).and_then(|hop| self.neighbours.mtu(hop))?;
+                    let mtu = self.neighbours.mtu(key)?;
                     (mtu < MIXED_MTU).then(|| {
                         MediaError::System(format!(
                             "an MTU of {mtu} towards {} is too small for IPv4 that becomes IPv6",
