@@ -22,6 +22,8 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const EVENTS: &str = "EVENTS";
 /// Copies of RTCP: ring buffer of [`crate::event::ReportRecord`].
 pub const REPORTS: &str = "REPORTS";
+/// The program's own reading of the clock: per-CPU array of one. Nobody else's business, and pinned because all maps are.
+pub const CLOCK: &str = "CLOCK";
 /// The layout's number and the switches: array of one [`crate::config::Config`].
 pub const CONFIG: &str = "CONFIG";
 /// The guard's level and limits: array of one [`crate::guard::GuardConfig`].
@@ -40,7 +42,7 @@ pub const BLOCK: &str = "BLOCK";
 pub const TRUSTED: &str = "TRUSTED";
 
 /// Every map of the object.
-pub const MAPS: [&str; 19] = [
+pub const MAPS: [&str; 20] = [
     FLOWS,
     STREAMS,
     FLOWS6,
@@ -52,6 +54,7 @@ pub const MAPS: [&str; 19] = [
     COUNTERS,
     EVENTS,
     REPORTS,
+    CLOCK,
     CONFIG,
     GUARD,
     TOTALS,

@@ -13,6 +13,8 @@ use sbc_common::next_hop::NextHop;
 use sbc_common::stream::StreamSlot;
 use sbc_common::{counter, limits};
 
+use crate::clock::Reading;
+
 /// `BPF_F_MMAPABLE`: the daemon reads counters and writes slots without a system call.
 const MMAPABLE: usize = 1 << 10;
 /// `BPF_F_NO_PREALLOC`: only the daemon adds entries, so no packet waits for memory.
@@ -61,6 +63,10 @@ pub static EVENTS: RingBuf<(), { limits::EVENTS_BYTES as usize }> = RingBuf::new
 /// RTCP that was forwarded.
 #[btf_map]
 pub static REPORTS: RingBuf<(), { limits::REPORTS_BYTES as usize }> = RingBuf::new();
+
+/// Each CPU's reading of the clock.
+#[btf_map]
+pub static CLOCK: PerCpuArray<Reading, 1> = PerCpuArray::new();
 
 /// Which layout the maps have, for whoever finds them pinned; and what the daemon may switch.
 #[btf_map]
