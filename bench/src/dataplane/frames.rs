@@ -2,7 +2,7 @@
 //!
 //! The programs in `sbc-ebpf`'s bench object write the headers; here is what differs between two flows.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use sbc_common::checksum::fold;
 
@@ -36,6 +36,11 @@ pub fn sip_frame() -> [u8; FRAME_BYTES] {
 pub fn source(flow: u32) -> Ipv4Addr {
     let [_, _, high, low] = flow.to_be_bytes();
     Ipv4Addr::new(198, 18, high, low)
+}
+
+/// The same over IPv6.
+pub fn address6(flow: u32) -> Ipv6Addr {
+    Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(flow))
 }
 
 /// What a packet of a flow differs in from that of another, as the kernel side reads it.

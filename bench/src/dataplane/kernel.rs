@@ -8,9 +8,10 @@ use aya::maps::xdp::DevMapHash;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
-use sbc_common::addr::{AddressSlot, Endpoint};
+use sbc_common::addr::{AddressSlot, AddressSlot6, Endpoint};
 use sbc_common::config::Config;
 use sbc_common::flow::{Allowed, FlowHead, FlowSlot, FlowState, Learned, PortKind, SlotIndex, Target, Way};
+use sbc_common::flow6::{Allowed6, Endpoint6, FlowSlot6, Target6};
 use sbc_common::guard::{DenyEntry, DenyReason, SCOPE_UDP, SipSocket, SourceKey, mapped};
 use sbc_common::next_hop::NextHop;
 use sbc_common::stream::StreamSlot;
@@ -39,11 +40,15 @@ pub enum Feature {
     Stats,
     /// That, and both ends are learned ones.
     Learned,
+    /// As plain, over IPv6.
+    V6,
+    /// As plain, from IPv4 to IPv6: with a header that is 20 bytes longer.
+    V4ToV6,
 }
 
 impl Feature {
     /// All.
-    pub const ALL: [Self; 3] = [Self::Plain, Self::Stats, Self::Learned];
+    pub const ALL: [Self; 5] = [Self::Plain, Self::Stats, Self::Learned, Self::V6, Self::V4ToV6];
 
     /// The key in the result.
     pub fn key(self) -> &'static str {
@@ -51,6 +56,8 @@ impl Feature {
             Self::Plain => "plain",
             Self::Stats => "stats",
             Self::Learned => "learned",
+            Self::V6 => "v6",
+            Self::V4ToV6 => "v4_to_v6",
         }
     }
 }
@@ -66,6 +73,9 @@ pub struct Path {
     pub device: u32,
 }
 
+const NEXT_HOP: u16 = 1;
+const GENERATION: u16 = 1;
+
 /// An object in the kernel.
 pub struct Loaded {
     ebpf: Ebpf,
@@ -79,7 +89,9 @@ impl Loaded {
     pub fn new(object: &[u8], slots: u32, globals: &[(&'static str, u32)]) -> Result<Self> {
         let slots = slots.div_ceil(limits::PORTS_PER_ADDRESS) * limits::PORTS_PER_ADDRESS;
         let mut loader = EbpfLoader::new();
-        loader.map_max_entries(names::FLOWS, slots).map_max_entries(names::STREAMS, slots);
+        for name in [names::FLOWS, names::STREAMS, names::FLOWS6, names::STREAMS6] {
+            loader.map_max_entries(name, slots);
+        }
         for (name, value) in globals {
             loader.override_global(name, value, true);
         }
@@ -110,13 +122,11 @@ impl Loaded {
         feature: Feature,
         path: Path,
     ) -> Result<()> {
-        const NEXT_HOP: u16 = 1;
-        const GENERATION: u16 = 1;
         self.add_device(path.egress, path.device)?;
         let address_slots =
             (0..flows).map(|flow| SlotIndex(slot(flow)).address_slot()).max().unwrap_or(0) + 1;
         let mut config: Array<&mut MapData, Config> = Array::try_from(self.map(names::CONFIG)?)?;
-        config.set(0, Config::new(u32::from(address_slots), 0), 0)?;
+        config.set(0, Config::new(u32::from(address_slots), u32::from(address_slots)), 0)?;
         let hop = NextHop {
             destination_mac: [2, 0, 0, 0, 0, 3],
             source_mac: [2, 0, 0, 0, 0, 4],
@@ -146,6 +156,23 @@ impl Loaded {
                 entry,
                 0,
             )?;
+            let entry = AddressSlot6 {
+                address: [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, slot as u8, 0, 1],
+                port_min: 0,
+                port_max: u16::MAX,
+                ifindex: path.ingress,
+                vlan: 0,
+                slot,
+                ..AddressSlot6::default()
+            };
+            Array::<&mut MapData, AddressSlot6>::try_from(self.map(names::ADDRESSES6)?)?.set(
+                u32::from(slot),
+                entry,
+                0,
+            )?;
+        }
+        if feature == Feature::V6 {
+            return self.install_flows6(flows, slot);
         }
         let mut table: Array<&mut MapData, [u64; FlowSlot::WORDS]> =
             Array::try_from(self.map(names::FLOWS)?)?;
@@ -159,7 +186,7 @@ impl Loaded {
                     kind: PortKind::Rtp,
                     next_hop: NEXT_HOP,
                     generation: GENERATION,
-                    way: Way::V4,
+                    way: if feature == Feature::V4ToV6 { Way::V6 } else { Way::V4 },
                     flags: 0,
                 },
                 expected: Allowed::exactly(source),
@@ -174,21 +201,56 @@ impl Loaded {
             }
             table.set(slot(flow), installed.to_words(), 0)?;
         }
-        if feature != Feature::Plain {
-            self.install_streams(flows, slot)?;
+        match feature {
+            Feature::Plain | Feature::V6 => Ok(()),
+            Feature::Stats | Feature::Learned => {
+                // Telephony, and more packets allowed than any flow here sends.
+                let stream = StreamSlot { clock_rate_hz: 8000, limit: u16::MAX, ..StreamSlot::default() };
+                self.install_streams(flows, slot, |_| stream)
+            }
+            Feature::V4ToV6 => self.install_streams(flows, slot, |flow| StreamSlot {
+                destination6: frames::address6(flow ^ 1).octets(),
+                ..StreamSlot::default()
+            }),
+        }
+    }
+
+    /// Flows that arrive and leave over IPv6.
+    fn install_flows6(&mut self, flows: u32, slot: impl Fn(u32) -> u32) -> Result<()> {
+        let mut table: Array<&mut MapData, [u64; FlowSlot6::WORDS]> =
+            Array::try_from(self.map(names::FLOWS6)?)?;
+        for flow in 0..flows {
+            let peer = |flow, port| Endpoint6::new(frames::address6(flow).octets(), port);
+            let installed = FlowSlot6 {
+                head: FlowHead {
+                    state: FlowState::Latched,
+                    kind: PortKind::Rtp,
+                    next_hop: NEXT_HOP,
+                    generation: GENERATION,
+                    way: Way::V6,
+                    flags: 0,
+                },
+                expected: Allowed6::exactly(peer(flow, frames::SOURCE_PORT)),
+                destination: Target6::new(peer(flow ^ 1, 20_000), 46, 64),
+                partner: SlotIndex(slot(flow ^ 1)).0,
+                ..FlowSlot6::default()
+            };
+            table.set(slot(flow), installed.to_words(), 0)?;
         }
         Ok(())
     }
 
-    /// What the daemon knows of streams: telephony, and more packets allowed than any flow here sends.
-    fn install_streams(&mut self, flows: u32, slot: impl Fn(u32) -> u32) -> Result<()> {
-        const CLOCK_RATE_HZ: u64 = 8000;
-        let mut stream = [0; StreamSlot::WORDS];
-        stream[StreamSlot::LIMIT] = CLOCK_RATE_HZ | u64::from(u16::MAX) << 32;
+    /// What the daemon knows of streams.
+    fn install_streams(
+        &mut self,
+        flows: u32,
+        slot: impl Fn(u32) -> u32,
+        stream: impl Fn(u32) -> StreamSlot,
+    ) -> Result<()> {
         let mut table: Array<&mut MapData, [u64; StreamSlot::WORDS]> =
             Array::try_from(self.map(names::STREAMS)?)?;
         for flow in 0..flows {
-            table.set(slot(flow), stream, 0)?;
+            table.set(slot(flow), stream(flow).to_words(), 0)?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //!
 //! Flow number `n` comes from port 10000 of `198.18.(n / 256 mod 256).(n mod 256)`. Where a program chooses its flow by
 //! chance it goes to port `n mod 65536` of `10.0.(n / 65536).1`; where it sends live frames, to wherever `LANES` says.
+//! Over IPv6 it comes from port 10000 of `2001:db8::n` and goes to the same port of `fd00::(n / 65536):1`.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(not(target_arch = "bpf"), expect(dead_code, reason = "only the kernel runs it"))]
@@ -34,8 +35,12 @@ const ROUND: u32 = 125;
 
 const ETHERNET_AND_IPV4: usize = 34;
 const HEADERS: usize = 42;
-const RTP_HEADERS: usize = 54;
+const RTP_HEADER: usize = 12;
 const FRAME_BYTES: u16 = 214;
+/// Ethernet, IPv6 and UDP.
+const HEADERS6: usize = 62;
+/// By how much IPv6 is longer.
+const GROWTH: i32 = 20;
 const SOURCE_PORT: u16 = 10_000;
 const SIP_PORT: u16 = 5060;
 /// Samples in a packet of 20 ms at 8000 Hz.
@@ -63,19 +68,19 @@ fn try_generate(ctx: &XdpContext) -> Option<()> {
     let (flow, round) = next_flow()?;
     let headers = Headers::of_lane(LANES.get(flow)?);
     let frame = Frame::of(ctx);
-    let more = write_rtp(&frame, flow, round)?;
+    let more = write_rtp(&frame, HEADERS, flow, round)?;
     headers.write(&frame, more)
 }
 
 /// The RTP header of a flow's packet in a round. What its numbers add to the sum of the UDP checksum.
 #[inline(always)]
-fn write_rtp(frame: &Frame, flow: u32, round: u64) -> Option<u64> {
-    let rtp: Window<RTP_HEADERS> = frame.window(0)?;
+fn write_rtp(frame: &Frame, offset: usize, flow: u32, round: u64) -> Option<u64> {
+    let rtp: Window<RTP_HEADER> = frame.window(offset)?;
     let (sequence, timestamp) = ((round as u16).to_be(), (round as u32).wrapping_mul(SAMPLES).to_be());
-    rtp.store16::<42>(u16::from_ne_bytes([0x80, 0]));
-    rtp.store16::<44>(sequence);
-    rtp.store32::<46>(timestamp);
-    rtp.store32::<50>(flow);
+    rtp.store16::<0>(u16::from_ne_bytes([0x80, 0]));
+    rtp.store16::<2>(sequence);
+    rtp.store32::<4>(timestamp);
+    rtp.store32::<8>(flow);
     Some(u64::from(sequence) + u64::from(timestamp))
 }
 
@@ -139,6 +144,18 @@ fn pick_and_relay(ctx: XdpContext) -> u32 {
     pick_rtp(&ctx).map_or(XDP_ABORTED, |()| entry::run(&ctx).action())
 }
 
+/// The cost of `pick_and_relay6` without the production path.
+#[cfg_attr(target_arch = "bpf", xdp)]
+fn pick6(ctx: XdpContext) -> u32 {
+    pick_rtp6(&ctx).map_or(XDP_ABORTED, |()| XDP_DROP)
+}
+
+/// A packet of a random flow over IPv6.
+#[cfg_attr(target_arch = "bpf", xdp)]
+fn pick_and_relay6(ctx: XdpContext) -> u32 {
+    pick_rtp6(&ctx).map_or(XDP_ABORTED, |()| entry::run(&ctx).action())
+}
+
 /// A SIP request of a random source, dropped by the bare program: what `pick_and_refuse` is compared with.
 #[cfg_attr(target_arch = "bpf", xdp)]
 fn pick_and_drop(ctx: XdpContext) -> u32 {
@@ -154,10 +171,43 @@ fn pick_and_refuse(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn pick_rtp(ctx: &XdpContext) -> Option<()> {
     let (flow, frame) = (random_flow(), Frame::of(ctx));
+    // The run before left it as it sent it: longer, if that was over IPv6.
+    let grown = frame.length() > usize::from(FRAME_BYTES);
+    let frame = if grown { Frame::moved_start(ctx, GROWTH)? } else { frame };
     // A flow's turn comes by chance, but as often as that of the others: its numbers go on with the turns of all.
     let (_, round) = next_flow()?;
-    write_rtp(&frame, flow, round)?;
+    write_rtp(&frame, HEADERS, flow, round)?;
     Headers::unsummed(flow, flow as u16).write(&frame, 0)
+}
+
+#[inline(always)]
+fn pick_rtp6(ctx: &XdpContext) -> Option<()> {
+    let (flow, frame) = (random_flow(), Frame::of(ctx));
+    let (_, round) = next_flow()?;
+    write_rtp(&frame, HEADERS6, flow, round)?;
+    write_headers6(&frame, flow)
+}
+
+/// Ethernet, IPv6 and UDP headers of a flow whose checksum nobody reads.
+#[inline(always)]
+fn write_headers6(frame: &Frame, flow: u32) -> Option<()> {
+    let headers: Window<HEADERS6> = frame.window(0)?;
+    let [a, b, c, d] = flow.to_be_bytes();
+    headers.store64::<0>(u64::from_ne_bytes([2, 0, 0, 0, 0, 1, 2, 0]));
+    headers.store32::<8>(u32::from_ne_bytes([0, 0, 0, 2]));
+    headers.store16::<12>(0x86ddu16.to_be());
+    headers.store32::<14>(0x6000_0000u32.to_be());
+    headers.store16::<18>((FRAME_BYTES - 34).to_be());
+    headers.store16::<20>(u16::from_ne_bytes([17, 64]));
+    headers.store64::<22>(u64::from_ne_bytes([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0]));
+    headers.store64::<30>(u64::from_ne_bytes([0, 0, 0, 0, a, b, c, d]));
+    headers.store64::<38>(u64::from_ne_bytes([0xfd, 0, 0, 0, 0, 0, 0, 0]));
+    headers.store64::<46>(u64::from_ne_bytes([0, 0, 0, 0, 0, (flow >> 16) as u8, 0, 1]));
+    headers.store16::<54>(SOURCE_PORT.to_be());
+    headers.store16::<56>((flow as u16).to_be());
+    headers.store16::<58>((FRAME_BYTES - 34).to_be());
+    headers.store16::<60>(0x5678u16.to_be());
+    Some(())
 }
 
 #[inline(always)]
