@@ -3,6 +3,7 @@
 //! Three implementations: the XDP programs, the userspace relay, and a fake for tests. One conformance suite runs
 //! against all of them, so a behaviour that the engine relies on is written there, not here.
 
+mod carrier;
 pub mod conformance;
 mod counters;
 pub mod fake;

@@ -1,6 +1,6 @@
 //! The relay, and the opening of ways, on networks as they are: narrow links, and firewalls that only flows of ours open.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed expectation is a failed test")]
+#![expect(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;

@@ -11,8 +11,9 @@ use sbc_common::counter::Counter;
 use sbc_core::guard::{GuardCommand, GuardEvent};
 use sbc_core::id::{CallId, OpId};
 use sbc_core::media::command::{MediaCommand, MediaDone, MediaError, MediaResult, StreamCounters};
-use sbc_core::media::plan::{MediaPlan, Placement};
+use sbc_core::media::plan::{MediaPlan, Placement, StreamPlan};
 
+use super::carrier::{Carrier, Claim, StandsBy};
 use super::relay::Table;
 use super::{Dataplane, DataplaneEvent, prime};
 
@@ -140,6 +141,22 @@ fn verify(plan: &MediaPlan) {
         for peer in side.peer.iter().flat_map(|peer| [peer.rtp, peer.rtcp]) {
             assert!(!peer.ip().is_unspecified() && peer.port() != 0, "a peer can be sent to: {side:?}");
         }
+    }
+}
+
+impl Carrier for Fake {
+    fn claims(&self, call: CallId) -> Vec<Claim> {
+        self.table.claims(call)
+    }
+
+    fn teach(&mut self, _now: Instant, call: CallId, claims: &[Claim]) {
+        self.table.teach(call, claims);
+    }
+}
+
+impl StandsBy for Fake {
+    fn stand_by(&mut self, call: CallId, streams: &[StreamPlan]) {
+        self.table.stand_by(call, streams);
     }
 }
 

@@ -26,8 +26,9 @@ use sbc_common::counter::Counter;
 use sbc_common::flow::MediaKind;
 use sbc_core::id::{CallId, OpId};
 use sbc_core::media::command::{MediaCommand, MediaDone, MediaError, MediaResult, SideOf, StreamCounters};
-use sbc_core::media::plan::{MediaPlan, Placement};
+use sbc_core::media::plan::{MediaPlan, Placement, StreamPlan};
 
+use super::carrier::{Carrier, Claim, StandsBy};
 use super::{Dataplane, DataplaneEvent, prime, send_once};
 use bound::BoundPorts;
 use steered::SteeredPorts;
@@ -240,6 +241,31 @@ fn media_error(address: SocketAddr, error: &io::Error) -> MediaError {
         Some(libc::EADDRNOTAVAIL) => MediaError::NotOurs(address),
         Some(libc::EMFILE | libc::ENFILE) => MediaError::Full("descriptors"),
         Some(_) | None => MediaError::System(format!("bind {address}: {error}")),
+    }
+}
+
+impl Carrier for Relay {
+    fn claims(&self, call: CallId) -> Vec<Claim> {
+        self.shared.state().table.claims(call)
+    }
+
+    fn teach(&mut self, _now: Instant, call: CallId, claims: &[Claim]) {
+        self.shared.state().table.teach(call, claims);
+    }
+}
+
+impl StandsBy for Relay {
+    fn stand_by(&mut self, call: CallId, streams: &[StreamPlan]) {
+        let mut state = self.shared.state();
+        let State { table, ports } = &mut *state;
+        // A descriptor for each port is too much for what hardly ever comes.
+        let Ports::Steered(ports) = ports else { return };
+        let change = table.stand_by(call, streams);
+        ports.close(&change.closed);
+        if let Err(error) = ports.open(&change.opened) {
+            tracing::debug!(%call, %error, "the relay cannot stand by for streams that the kernel carries");
+            ports.close(&table.stand_by(call, &[]).closed);
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod addresses;
 mod adopt;
+mod claims;
 mod encode;
 mod error;
 mod events;

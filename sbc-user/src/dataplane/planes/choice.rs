@@ -17,17 +17,20 @@ use std::time::Instant;
 
 use sbc_core::guard::{Denial, GuardCommand, Source};
 use sbc_core::id::{CallId, OpId};
-use sbc_core::media::command::{MediaCommand, MediaDone, MediaError, MediaResult, SideOf, StreamCounters};
+use sbc_core::media::command::{
+    MediaCommand, MediaDone, MediaError, MediaEvent, MediaResult, SideOf, StreamCounters,
+};
 use sbc_core::media::plan::{MediaPlan, Placement, StreamPlan};
 
 use super::held::HeldPorts;
+use crate::dataplane::carrier::{Carrier, Claim, StandsBy};
 use crate::dataplane::counters::add_stream;
 use crate::dataplane::xdp::Xdp;
 use crate::dataplane::{Dataplane, DataplaneEvent, Difference, KernelPair, MediaCheckpoint};
 use crate::trace::{TraceOrder, TraceView};
 
 /// What the choice asks of the kernel besides carrying media.
-pub(crate) trait Kernel: Dataplane {
+pub(crate) trait Kernel: Carrier {
     /// Why it cannot carry a stream of a call, as far as is known without waiting.
     fn objection(&mut self, now: Instant, call: CallId, stream: &StreamPlan) -> Option<MediaError>;
 
@@ -91,6 +94,30 @@ struct Task {
     wanted: Vec<(StreamPlan, Placement)>,
     /// What each carrier had counted for streams that it shall not have any more.
     leaving: Vec<StreamCounters>,
+    /// Who had claimed ports of the plan before.
+    claims: Vec<Claim>,
+}
+
+impl Task {
+    fn new(op: OpId, step: Step) -> Self {
+        Self { op, step, wanted: Vec::new(), leaving: Vec::new(), claims: Vec::new() }
+    }
+
+    /// The claims that still hold when a plan takes the place of the one before.
+    fn claims_under(
+        &self,
+        before: Option<&[(StreamPlan, Placement)]>,
+        after: &[(StreamPlan, Placement)],
+    ) -> Vec<Claim> {
+        let holds = |claim: &&Claim| {
+            let mut pairs = before
+                .unwrap_or_default()
+                .iter()
+                .flat_map(|(before, _)| after.iter().map(move |(after, _)| (before, after)));
+            pairs.any(|(before, after)| claim.holds(before, after))
+        };
+        self.claims.iter().filter(holds).copied().collect()
+    }
 }
 
 enum Step {
@@ -106,7 +133,7 @@ enum Step {
     Prime { answers_due: usize },
 }
 
-impl<K: Kernel, R: Dataplane> Choice<K, R> {
+impl<K: Kernel, R: StandsBy> Choice<K, R> {
     pub(crate) fn new(kernel: Option<K>, relay: R) -> Self {
         Self {
             kernel,
@@ -137,6 +164,7 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
                 kernel.relay_streams(*call, &relayed.streams);
             }
             self.calls.insert(*call, Call { plan: Some(plan), ..Call::default() });
+            self.stand_by(now, *call);
             return true;
         }
         if has_kernel && let Some(kernel) = &mut self.kernel {
@@ -174,9 +202,13 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
                 self.kernel.as_mut().and_then(Dataplane::poll_event).or_else(|| self.relay.poll_event());
             match event {
                 None => return,
-                Some(event @ (DataplaneEvent::Media(_) | DataplaneEvent::Guard(_))) => {
-                    self.events.push_back(event);
+                Some(DataplaneEvent::Media(event)) => {
+                    if let MediaEvent::Latched { call, mline, caller_side, rtcp, source } = event {
+                        self.relay.teach(now, call, &[Claim { mline, caller_side, rtcp, source }]);
+                    }
+                    self.events.push_back(DataplaneEvent::Media(event));
                 }
+                Some(event @ DataplaneEvent::Guard(_)) => self.events.push_back(event),
                 Some(DataplaneEvent::Done { op, result }) => {
                     if let Some(call) = self.steps.remove(&op) {
                         self.advance(now, call, result);
@@ -206,8 +238,10 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
                         if objection.is_none() { Placement::Kernel } else { Placement::Relay },
                     ));
                 }
+                let mut claims = self.kernel.as_ref().map(|it| it.claims(plan.call)).unwrap_or_default();
+                claims.extend(self.relay.claims(plan.call));
                 let call = self.calls.entry(plan.call).or_default();
-                call.task = Some(Task { op, step: Step::Kernel, wanted, leaving: Vec::new() });
+                call.task = Some(Task { wanted, claims, ..Task::new(op, Step::Kernel) });
                 self.kernel_step(now, plan.call);
             }
             MediaCommand::Remove(call) => self.remove(now, call, op),
@@ -252,7 +286,13 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(task) = call.task.as_mut() else { return };
         match (&mut task.step, result) {
-            (Step::Kernel, Ok(_)) => self.relay_step(now, id),
+            (Step::Kernel, Ok(_)) => {
+                let claims = task.claims_under(call.plan.as_deref(), &task.wanted);
+                if let Some(kernel) = &mut self.kernel {
+                    kernel.teach(now, id, &claims);
+                }
+                self.relay_step(now, id);
+            }
             // Another call has the port: the relay could bind it, but would never see a packet.
             (Step::Kernel, Err(error @ MediaError::PortInUse(_))) => self.fail(now, id, error),
             (Step::Kernel, Err(reason)) => {
@@ -267,6 +307,11 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
             (Step::Relay, Err(error)) => self.undo(now, id, error),
             (Step::Undo(error), result) => {
                 let error = error.clone();
+                let before = call.plan.as_deref().unwrap_or_default();
+                let claims = task.claims_under(Some(before), before);
+                if let Some(kernel) = &mut self.kernel {
+                    kernel.teach(now, id, &claims);
+                }
                 if let Err(second) = result {
                     tracing::error!(call = %id, %second, "the kernel does not take the plan back that it had");
                 }
@@ -315,11 +360,23 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(task) = call.task.take() else { return };
         let placements = task.wanted.iter().map(|(_, placement)| *placement).collect();
+        let claims = task.claims_under(call.plan.as_deref(), &task.wanted);
         keep(&mut call.past, task.leaving);
         call.past.retain(|mline, _| task.wanted.iter().any(|(stream, _)| stream.mline == *mline));
         let before = call.plan.replace(task.wanted);
         self.ports.give_back(streams_of(before.as_ref()), streams_of(call.plan.as_ref()));
+        self.stand_by(now, id);
+        self.relay.teach(now, id, &claims);
         self.answer(now, id, task.op, Ok(MediaDone { placements, counters: Vec::new() }));
+    }
+
+    /// Has the relay take what the kernel passes of its streams.
+    fn stand_by(&mut self, now: Instant, id: CallId) {
+        let plan = self.calls.get(&id).and_then(|call| call.plan.as_deref()).unwrap_or_default();
+        if let Some(kernel) = &self.kernel {
+            self.relay.stand_by(id, &streams(plan, Placement::Kernel));
+            self.relay.teach(now, id, &kernel.claims(id));
+        }
     }
 
     /// Nothing of the command took effect: the relay still has what it had.
@@ -340,7 +397,7 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
         let carriers: &[Placement] =
             if self.kernel.is_some() { &[Placement::Kernel, Placement::Relay] } else { &[Placement::Relay] };
         let step = Step::Prime { answers_due: carriers.len() };
-        call.task = Some(Task { op, step, wanted: Vec::new(), leaving: Vec::new() });
+        call.task = Some(Task::new(op, step));
         for carrier in carriers {
             self.give(now, id, *carrier, MediaCommand::Prime { call: id, sides: sides.clone() });
         }
@@ -353,7 +410,7 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
         let carriers = if self.kernel.is_some() { 2 } else { 1 };
         if let Some(call) = self.calls.get_mut(&id) {
             let step = Step::Remove { answers_due: carriers };
-            call.task = Some(Task { op, step, wanted: Vec::new(), leaving: Vec::new() });
+            call.task = Some(Task::new(op, step));
         }
         if let Some(kernel) = &mut self.kernel {
             kernel.relay_streams(id, &[]);
@@ -418,7 +475,7 @@ impl<K: Kernel, R: Dataplane> Choice<K, R> {
     }
 }
 
-impl<K: Kernel, R: Dataplane> Dataplane for Choice<K, R> {
+impl<K: Kernel, R: StandsBy> Dataplane for Choice<K, R> {
     fn apply(&mut self, now: Instant, op: OpId, command: MediaCommand) {
         match self.calls.get_mut(&command.call()) {
             Some(call) if call.task.is_some() => call.queue.push_back((op, command)),

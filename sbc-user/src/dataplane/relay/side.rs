@@ -4,31 +4,46 @@ use std::net::SocketAddr;
 
 use sbc_common::counter::Counter;
 use sbc_common::flow::{MediaKind, PortKind, TICK_NS, TICK_SHIFT};
+use sbc_common::limits::RTCP_PER_WINDOW;
 use sbc_common::rtp::{self, MediaError as NotMedia};
 use sbc_common::stream::{Heard, RATE_WINDOW_TICKS, StreamSlot, missing};
 use sbc_core::media::command::DirectionCounters;
 use sbc_core::media::plan::{MediaPace, Placement, SourcePolicy, StreamSide};
+
+use crate::dataplane::carrier::keeps_claims;
 
 /// One side of a stream, and what arrived on its ports.
 #[derive(Debug)]
 pub(super) struct Side {
     pub(super) plan: StreamSide,
     /// By port: the side's only port's if RTP and RTCP share one.
-    learned: Learned,
+    pub(super) learned: Learned,
     rtp: u64,
     rtp_bytes: u64,
     rtcp: u64,
     /// As the kernel keeps it.
     stream: StreamSlot,
+    /// Of RTCP: its rate.
+    reports: StreamSlot,
     /// The numbering that `stream` is in. Packets of another peer are no continuation of this one's.
     tag: u16,
 }
 
 /// Who claimed the ports of a side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::dataplane) struct Learned {
-    pub(in crate::dataplane) rtp: Option<SocketAddr>,
-    pub(in crate::dataplane) rtcp: Option<SocketAddr>,
+pub(super) struct Learned {
+    pub(super) rtp: Option<SocketAddr>,
+    pub(super) rtcp: Option<SocketAddr>,
+}
+
+/// What a side is to its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It carries it.
+    Carrier,
+    /// Another does, and leaves over what it cannot carry. Who may claim the ports is decided there, and what is seen here
+    /// says nothing about the stream.
+    Standby,
 }
 
 /// What a datagram is that a side accepted.
@@ -44,7 +59,7 @@ impl Side {
     pub(super) fn new(plan: StreamSide, old: Option<Self>) -> Self {
         let mut side = match old {
             Some(old) => {
-                let (learned, tag) = if keeps_learned(&old.plan, &plan) {
+                let (learned, tag) = if keeps_claims(&old.plan, &plan) {
                     (old.learned, old.tag)
                 } else {
                     (Learned::default(), old.tag.checked_add(1).unwrap_or(1))
@@ -58,6 +73,7 @@ impl Side {
                 rtp_bytes: 0,
                 rtcp: 0,
                 stream: StreamSlot::default(),
+                reports: StreamSlot { limit: RTCP_PER_WINDOW, ..StreamSlot::default() },
                 tag: 1,
             },
         };
@@ -74,19 +90,23 @@ impl Side {
     /// Whether a datagram that arrived on a port of this side is what the port is for, and from where it may be.
     pub(super) fn accept(
         &mut self,
+        role: Role,
         port: MediaKind,
         from: SocketAddr,
         datagram: &[u8],
     ) -> Result<Accepted, Counter> {
         let kind = self.carried(port, datagram)?;
         rtp::check(kind, datagram).map_err(reason)?;
-        let claimed = self.admit(kind, from)?;
+        let claimed = self.admit(role, kind, from)?;
         Ok(Accepted { kind, claimed })
     }
 
     /// Whether there are not too many, this one included.
     pub(super) fn within_rate(&mut self, kind: MediaKind, now_ns: u64) -> Result<(), Counter> {
-        let within = kind == MediaKind::Rtcp || self.stream.admits(ticks(now_ns));
+        let within = match kind {
+            MediaKind::Rtp => self.stream.admits(ticks(now_ns)),
+            MediaKind::Rtcp => self.reports.admits(ticks(now_ns)),
+        };
         if within { Ok(()) } else { Err(Counter::DropOverRate) }
     }
 
@@ -102,7 +122,7 @@ impl Side {
     }
 
     /// Whether the source claims its port, if it may send at all.
-    fn admit(&mut self, kind: MediaKind, from: SocketAddr) -> Result<bool, Counter> {
+    fn admit(&mut self, role: Role, kind: MediaKind, from: SocketAddr) -> Result<bool, Counter> {
         let port = self.port_of(kind);
         let from_signalled = self.signalled(kind) == Some(from);
         let learned = match port {
@@ -112,25 +132,36 @@ impl Side {
         let accepted = match (self.plan.source, *learned) {
             (SourcePolicy::Learn { .. }, Some(source)) => source == from,
             (policy @ SourcePolicy::Learn { window, .. }, None) if window.open => {
-                if policy.lets_claim(from) {
+                let may = policy.lets_claim(from);
+                if may && role == Role::Carrier {
                     *learned = Some(from);
                     return Ok(true);
                 }
-                false
+                may
             }
             (SourcePolicy::Learn { .. }, None) | (SourcePolicy::Signalled, _) => from_signalled,
         };
         if accepted { Ok(false) } else { Err(Counter::DropWrongSource) }
     }
 
+    /// Takes over that somebody claimed a port.
+    pub(super) fn teach(&mut self, rtcp: bool, source: SocketAddr, role: Role) {
+        let learned = if rtcp { &mut self.learned.rtcp } else { &mut self.learned.rtp };
+        let learns = matches!(self.plan.source, SourcePolicy::Learn { .. });
+        if learns && (learned.is_none() || role == Role::Standby) {
+            *learned = Some(source);
+        }
+    }
+
     /// Counts a datagram that arrived here and goes on.
-    pub(super) fn forwarded(&mut self, kind: MediaKind, datagram: &[u8], now_ns: u64) {
+    pub(super) fn forwarded(&mut self, role: Role, kind: MediaKind, datagram: &[u8], now_ns: u64) {
         match kind {
             MediaKind::Rtp => {
                 self.rtp += 1;
                 self.rtp_bytes += datagram.len() as u64;
-                if let (Some(start), Some(&[.., a, b, c, d])) =
-                    (datagram.first_chunk::<8>(), datagram.first_chunk::<12>())
+                if role == Role::Carrier
+                    && let (Some(start), Some(&[.., a, b, c, d])) =
+                        (datagram.first_chunk::<8>(), datagram.first_chunk::<12>())
                 {
                     self.stream.hear(self.tag, Heard::from_header(*start, [a, b, c, d]), now_ns);
                 }
@@ -210,16 +241,6 @@ pub(super) fn local(side: &StreamSide, port: MediaKind) -> SocketAddr {
         MediaKind::Rtcp => side.local_rtp_port | 1,
     };
     SocketAddr::new(side.local_ip, port)
-}
-
-/// Whether what was learned under one plan holds under the next: on the same port, while no other opening voids it.
-fn keeps_learned(old: &StreamSide, fresh: &StreamSide) -> bool {
-    let opening = |side: &StreamSide| match side.source {
-        SourcePolicy::Learn { window, .. } => Some(window.opening),
-        SourcePolicy::Signalled => None,
-    };
-    (old.local_ip, old.local_rtp_port) == (fresh.local_ip, fresh.local_rtp_port)
-        && opening(old) == opening(fresh)
 }
 
 /// Packets that a rate window lets through, which is longer than a second.

@@ -12,9 +12,10 @@ use sbc_common::counter::{COUNTERS, Counter};
 use sbc_common::flow::MediaKind;
 use sbc_core::id::CallId;
 use sbc_core::media::command::{MediaError, MediaEvent, SideOf, StreamCounters};
-use sbc_core::media::plan::{MediaPlan, Placement, StreamPlan};
+use sbc_core::media::plan::{MediaPlan, Placement, StreamPlan, StreamSide};
 
-use super::side::{Accepted, Side, local};
+use super::side::{Accepted, Role, Side, local};
+use crate::dataplane::carrier::Claim;
 use crate::dataplane::send_once::Way;
 
 /// Claims that wait to be told. More are counted as lost: the engine works without them.
@@ -42,6 +43,15 @@ pub(in crate::dataplane) struct Table {
 pub(in crate::dataplane) struct PortChange {
     pub(in crate::dataplane) opened: Vec<SocketAddr>,
     pub(in crate::dataplane) closed: Vec<SocketAddr>,
+}
+
+impl PortChange {
+    fn between(before: &[SocketAddr], after: &[SocketAddr]) -> Self {
+        let without = |of: &[SocketAddr], these: &[SocketAddr]| {
+            of.iter().filter(|address| !these.contains(address)).copied().collect()
+        };
+        Self { opened: without(after, before), closed: without(before, after) }
+    }
 }
 
 /// A datagram that may pass.
@@ -72,6 +82,7 @@ enum SideName {
 #[derive(Debug)]
 struct Stream {
     mline: u8,
+    role: Role,
     caller: Side,
     callee: Side,
 }
@@ -109,10 +120,7 @@ impl Table {
             }
         }
         let held: Vec<SocketAddr> = self.ports_held(plan.call);
-        let without = |of: &[SocketAddr], these: &[SocketAddr]| {
-            of.iter().filter(|address| !these.contains(address)).copied().collect()
-        };
-        Ok(PortChange { opened: without(&wanted, &held), closed: without(&held, &wanted) })
+        Ok(PortChange::between(&held, &wanted))
     }
 
     /// Makes an admitted plan the call's. A side that stays as it was keeps its latch; a stream keeps its counters.
@@ -123,9 +131,54 @@ impl Table {
         let streams = plan.streams.into_iter().map(|stream| {
             let old =
                 before.iter().position(|old| old.mline == stream.mline).map(|at| before.swap_remove(at));
-            Stream::new(stream, old)
+            Stream::new(stream, Role::Carrier, old)
         });
         self.calls.insert(call, streams.collect());
+    }
+
+    /// Stands by for streams of a call that another carries, besides those that it carries itself; for others no longer.
+    /// What it stood by for before it still knows. The ports that are taken into use, and those no longer used.
+    pub(in crate::dataplane) fn stand_by(&mut self, call: CallId, plans: &[StreamPlan]) -> PortChange {
+        let held = self.ports_held(call);
+        let streams = self.calls.remove(&call).unwrap_or_default();
+        self.ports.retain(|_, port| port.call != call);
+        let (mut standing, mut streams): (Vec<Stream>, Vec<Stream>) =
+            streams.into_iter().partition(|stream| stream.role == Role::Standby);
+        for plan in plans {
+            let old =
+                standing.iter().position(|old| old.mline == plan.mline).map(|at| standing.swap_remove(at));
+            streams.push(Stream::new(plan.clone(), Role::Standby, old));
+        }
+        let ports = streams.iter().enumerate().flat_map(|(position, stream)| stream.ports(call, position));
+        self.ports.extend(ports);
+        if !streams.is_empty() {
+            self.calls.insert(call, streams);
+        }
+        PortChange::between(&held, &self.ports_held(call))
+    }
+
+    /// Who claimed which ports of the streams that it carries.
+    pub(in crate::dataplane) fn claims(&self, call: CallId) -> Vec<Claim> {
+        let streams = self.calls.get(&call).into_iter().flatten();
+        let carried = streams.filter(|stream| stream.role == Role::Carrier);
+        let sides = carried
+            .flat_map(|stream| [(stream.mline, true, &stream.caller), (stream.mline, false, &stream.callee)]);
+        let claims = sides.flat_map(|(mline, caller_side, side)| {
+            let ports = [(false, side.learned.rtp), (true, side.learned.rtcp)];
+            ports.map(|(rtcp, source)| Some(Claim { mline, caller_side, rtcp, source: source? }))
+        });
+        claims.flatten().collect()
+    }
+
+    /// Takes over claims. Where the table stands by, whoever carries the stream knows better.
+    pub(in crate::dataplane) fn teach(&mut self, call: CallId, claims: &[Claim]) {
+        for claim in claims {
+            let streams = self.calls.get_mut(&call).into_iter().flatten();
+            for stream in streams.filter(|stream| stream.mline == claim.mline) {
+                let side = if claim.caller_side { &mut stream.caller } else { &mut stream.callee };
+                side.teach(claim.rtcp, claim.source, stream.role);
+            }
+        }
     }
 
     /// Forgets a call's plan: its final counters, and the ports that are free now.
@@ -171,7 +224,8 @@ impl Table {
     pub(in crate::dataplane) fn ways(&self, call: CallId, sides: &[SideOf]) -> Vec<[Option<Way>; 2]> {
         let streams = self.calls.get(&call).map_or(&[][..], Vec::as_slice);
         let sides = sides.iter().filter_map(|of| {
-            let stream = streams.iter().find(|stream| stream.mline == of.mline)?;
+            let mut carried = streams.iter().filter(|stream| stream.role == Role::Carrier);
+            let stream = carried.find(|stream| stream.mline == of.mline)?;
             Some(if of.caller_side { &stream.caller } else { &stream.callee })
         });
         sides.map(|side| [MediaKind::Rtp, MediaKind::Rtcp].map(|kind| way(side, kind))).collect()
@@ -199,9 +253,13 @@ impl Table {
         counters.collect()
     }
 
-    /// The calls that have a plan.
+    /// The calls that have a plan, but for those of which others carry everything.
     pub(in crate::dataplane) fn calls(&self) -> Vec<CallId> {
-        let mut calls: Vec<CallId> = self.calls.keys().copied().collect();
+        let carries = |streams: &[Stream]| {
+            streams.is_empty() || streams.iter().any(|stream| stream.role == Role::Carrier)
+        };
+        let carried = self.calls.iter().filter(|(_, streams)| carries(streams));
+        let mut calls: Vec<CallId> = carried.map(|(call, _)| *call).collect();
         calls.sort_unstable();
         calls
     }
@@ -227,12 +285,12 @@ impl Table {
         let Port { call, side, .. } = port;
         let stream = self.calls.get_mut(&call).and_then(|streams| streams.get_mut(port.stream));
         let stream = stream.ok_or(Counter::DropNoFlow)?;
-        let (mline, caller_side) = (stream.mline, side == SideName::Caller);
+        let (mline, role, caller_side) = (stream.mline, stream.role, side == SideName::Caller);
         let (arrival, departure) = stream.sides(side);
-        let Accepted { kind, claimed } = arrival.accept(port.kind, from, datagram)?;
+        let Accepted { kind, claimed } = arrival.accept(role, port.kind, from, datagram)?;
         let forward = arrival.within_rate(kind, now_ns).and_then(|()| {
             let way = way(departure, kind).ok_or(Counter::DropNoDestination)?;
-            arrival.forwarded(kind, datagram, now_ns);
+            arrival.forwarded(role, kind, datagram, now_ns);
             Ok(Forward { way, port, kind })
         });
         if claimed {
@@ -272,13 +330,19 @@ impl Table {
 }
 
 impl Stream {
-    fn new(plan: StreamPlan, old: Option<Self>) -> Self {
+    fn new(plan: StreamPlan, role: Role, old: Option<Self>) -> Self {
         let (old_caller, old_callee) = old.map(|old| (old.caller, old.callee)).unzip();
         Self {
             mline: plan.mline,
+            role,
             caller: Side::new(plan.caller, old_caller),
             callee: Side::new(plan.callee, old_callee),
         }
+    }
+
+    /// Its ports, as a call's stream at a position.
+    fn ports(&self, call: CallId, position: usize) -> impl Iterator<Item = (SocketAddr, Port)> {
+        ports_of_stream(call, position, &self.caller.plan, &self.callee.plan)
     }
 
     /// The side on which a datagram arrives, and the other.
@@ -296,13 +360,22 @@ fn way(side: &Side, kind: MediaKind) -> Option<Way> {
 }
 
 fn ports_of(plan: &MediaPlan) -> impl Iterator<Item = (SocketAddr, Port)> {
-    let call = plan.call;
-    let sides = plan.streams.iter().enumerate().flat_map(|(stream, streams)| {
-        [(stream, SideName::Caller, &streams.caller), (stream, SideName::Callee, &streams.callee)]
-    });
-    sides.flat_map(move |(stream, side, plan)| {
-        [MediaKind::Rtp, MediaKind::Rtcp].map(|kind| (local(plan, kind), Port { call, stream, side, kind }))
-    })
+    let streams = plan.streams.iter().enumerate();
+    streams.flat_map(|(position, it)| ports_of_stream(plan.call, position, &it.caller, &it.callee))
+}
+
+fn ports_of_stream(
+    call: CallId,
+    stream: usize,
+    caller: &StreamSide,
+    callee: &StreamSide,
+) -> impl Iterator<Item = (SocketAddr, Port)> + use<> {
+    let port = |plan, side, kind| (local(plan, kind), Port { call, stream, side, kind });
+    let sides = [(caller, SideName::Caller), (callee, SideName::Callee)];
+    sides
+        .map(|(plan, side)| [MediaKind::Rtp, MediaKind::Rtcp].map(|kind| port(plan, side, kind)))
+        .into_iter()
+        .flatten()
 }
 
 #[cfg(test)]

@@ -269,6 +269,15 @@ impl StreamState {
         self.kept[at][kind].or_else(|| flows.learned(slot, self.generation.number()))
     }
 
+    /// Takes over that a source claimed a port, if the port can be claimed and has not been; to be written then. Whether.
+    pub(crate) fn teach(&mut self, flows: &Flows, at: usize, kind: usize, source: SocketAddr) -> bool {
+        let new = self.accepts(at, kind).is_claim() && self.learned(flows, at, kind).is_none();
+        if new {
+            self.kept[at][kind] = Some(source);
+        }
+        new
+    }
+
     /// What was counted for this call of what arrived from a side: RTP, RTCP.
     pub(crate) fn counted(&self, flows: &Flows, at: usize) -> [Counted; 2] {
         [RTP, RTCP].map(|kind| flows.counted(self.sides[at].ports[kind].slot).since(self.base[at][kind]))

@@ -63,7 +63,7 @@ fn descriptors(patient: &Patient<'_>) -> Finding {
             Severity::Note,
             subject,
             "the limit of open files cannot be seen",
-            "the relay takes a descriptor for each port",
+            "where the kernel does not steer ports to it, the relay takes a descriptor for each",
         );
     };
     let ports: u64 = patient.media.iter().map(|media| media.ports.len() as u64).sum();
@@ -83,7 +83,7 @@ fn descriptors(patient: &Patient<'_>) -> Finding {
         Severity::Warning,
         subject,
         what,
-        "the relay takes a descriptor for each port: calls fail when there are no more",
+        "where the kernel does not steer ports to it, the relay takes a descriptor for each: calls fail when there are no more",
     )
     .mend(format!("systemctl edit sbcd    # [Service] LimitNOFILE={needed}"))
     .mend(format!(

@@ -1,9 +1,10 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use sbc_core::config::Prefix;
 use sbc_core::id::RealmId;
 use sbc_core::media::command::MediaEvent;
-use sbc_core::media::plan::{MediaPace, PeerMedia, SourcePolicy, StreamSide};
+use sbc_core::media::plan::{LearnWindow, MediaPace, PeerMedia, SourcePolicy, StreamSide};
 
 use super::*;
 use crate::dataplane::fake::Fake;
@@ -42,6 +43,16 @@ impl Dataplane for TestKernel {
 
     fn snapshot(&self) -> Vec<CallId> {
         self.fake.snapshot()
+    }
+}
+
+impl Carrier for TestKernel {
+    fn claims(&self, call: CallId) -> Vec<Claim> {
+        self.fake.claims(call)
+    }
+
+    fn teach(&mut self, now: Instant, call: CallId, claims: &[Claim]) {
+        self.fake.teach(now, call, claims);
     }
 }
 
@@ -85,6 +96,12 @@ impl Bench {
 
     fn kernel(&mut self) -> &mut TestKernel {
         self.choice.kernel.as_mut().unwrap()
+    }
+
+    /// Takes in what there is to hear.
+    fn hear(&mut self) {
+        self.choice.handle_timeout(Instant::now());
+        while self.choice.poll_event().is_some() {}
     }
 
     fn apply(&mut self, command: MediaCommand) -> OpId {
@@ -286,4 +303,101 @@ fn a_plan_that_was_left_is_taken_over_whole_or_not_at_all() {
     assert_eq!(after.choice.snapshot(), []);
     after.apply(MediaCommand::Install(other));
     assert!(matches!(after.done(), Some((_, Ok(_)))));
+}
+
+/// The stream, learning its caller.
+fn learning(opening: u32) -> StreamPlan {
+    let mut plan = stream(0);
+    let allowed = Prefix::host(plan.caller.peer.unwrap().rtp.ip());
+    plan.caller.source = SourcePolicy::Learn { allowed, window: LearnWindow { opening, open: true } };
+    plan
+}
+
+#[test]
+fn what_was_learned_goes_with_the_stream_to_another_carrier() {
+    let mut bench = Bench::new(&[]);
+    bench.install(&[learning(1)]).unwrap();
+    let plan = learning(1);
+    let port = SocketAddr::new(plan.caller.local_ip, plan.caller.local_rtp_port);
+    let ours = SocketAddr::new(plan.callee.local_ip, plan.callee.local_rtp_port);
+    let callee = plan.callee.peer.unwrap().rtp;
+    let [claimer, late] = [61_000, 61_001].map(|at| SocketAddr::new(plan.caller.peer.unwrap().rtp.ip(), at));
+    assert!(bench.kernel().fake.deliver(claimer, port, &RTP).is_some());
+
+    for (refused, carrier) in [(true, Placement::Relay), (false, Placement::Kernel), (true, Placement::Relay)]
+    {
+        if refused {
+            bench.kernel().refuses.insert(0);
+        } else {
+            bench.kernel().refuses.clear();
+        }
+        bench.hear();
+        assert_eq!(bench.install(&[learning(1)]), Ok(vec![carrier]));
+        let kernel = carrier == Placement::Kernel;
+        let fake =
+            if kernel { &mut bench.choice.kernel.as_mut().unwrap().fake } else { &mut bench.choice.relay };
+        assert_eq!(fake.deliver(late, port, &RTP), None, "{carrier:?}");
+        assert_eq!(fake.deliver(claimer, port, &RTP).map(|(_, to)| to), Some(callee));
+        assert_eq!(fake.deliver(callee, ours, &RTP).map(|(_, to)| to), Some(claimer));
+    }
+    // Another opening is another claim, whoever carries it.
+    bench.kernel().refuses.clear();
+    assert_eq!(bench.install(&[learning(2)]), Ok(vec![Placement::Kernel]));
+    assert!(bench.kernel().fake.deliver(late, port, &RTP).is_some());
+}
+
+#[test]
+fn a_relay_that_fails_leaves_the_kernel_what_it_learned() {
+    let mut bench = Bench::new(&[]);
+    bench.install(&[learning(1)]).unwrap();
+    let plan = learning(1);
+    let port = SocketAddr::new(plan.caller.local_ip, plan.caller.local_rtp_port);
+    let [claimer, late] = [61_000, 61_001].map(|at| SocketAddr::new(plan.caller.peer.unwrap().rtp.ip(), at));
+    assert!(bench.kernel().fake.deliver(claimer, port, &RTP).is_some());
+    bench.hear();
+    bench.kernel().refuses.insert(0);
+    bench.choice.relay.fail_next(MediaError::Full("descriptors"));
+    assert_eq!(bench.install(&[learning(1)]), Err(MediaError::Full("descriptors")));
+    assert_eq!(bench.kernel().fake.deliver(late, port, &RTP), None);
+    assert!(bench.kernel().fake.deliver(claimer, port, &RTP).is_some());
+}
+
+#[test]
+fn the_relay_stands_by_for_what_the_kernel_passes() {
+    let mut bench = Bench::new(&[1]);
+    bench.install(&[learning(1), stream(1)]).unwrap();
+    let plan = learning(1);
+    let port = SocketAddr::new(plan.caller.local_ip, plan.caller.local_rtp_port);
+    let callee = plan.callee.peer.unwrap().rtp;
+    let ours = SocketAddr::new(plan.callee.local_ip, plan.callee.local_rtp_port);
+    let [claimer, late] = [61_000, 61_001].map(|at| SocketAddr::new(plan.caller.peer.unwrap().rtp.ip(), at));
+    let relayed = |bench: &mut Bench, from, to| bench.choice.relay.deliver(from, to, &RTP).map(|(_, to)| to);
+    // Nobody claims there: whoever the kernel lets through is forwarded, and nothing is heard of it.
+    assert_eq!(relayed(&mut bench, late, port), Some(callee));
+    assert_eq!(bench.done(), None);
+    // Nor does it open ways: whoever carries the stream does.
+    let sides = vec![SideOf { mline: 0, caller_side: true }, SideOf { mline: 1, caller_side: true }];
+    bench.apply(MediaCommand::Prime { call: CALL, sides });
+    assert!(matches!(bench.done(), Some((_, Ok(_)))));
+    assert_eq!([bench.kernel().fake.take_sent().len(), bench.choice.relay.take_sent().len()], [2, 2]);
+    // It hears of the claim where it is decided.
+    assert!(bench.kernel().fake.deliver(claimer, port, &RTP).is_some());
+    bench.choice.handle_timeout(Instant::now());
+    assert!(matches!(bench.choice.poll_event(), Some(DataplaneEvent::Media(MediaEvent::Latched { .. }))));
+    assert_eq!(relayed(&mut bench, late, port), None);
+    assert_eq!(relayed(&mut bench, claimer, port), Some(callee));
+    assert_eq!(relayed(&mut bench, callee, ours), Some(claimer));
+    let counted = bench.choice.counters(CALL)[0];
+    assert_eq!((counted.from_caller.rtp_kernel, counted.from_caller.rtp_relay), (1, 2));
+    assert_eq!(counted.placement, Some(Placement::Kernel));
+
+    // Another plan of the same: still known, and counted once.
+    bench.install(&[learning(1), stream(1)]).unwrap();
+    assert_eq!(relayed(&mut bench, late, port), None);
+    assert_eq!(relayed(&mut bench, claimer, port), Some(callee));
+    assert_eq!(bench.choice.counters(CALL)[0].from_caller.rtp_relay, 3);
+    bench.apply(MediaCommand::Remove(CALL));
+    let (_, result) = bench.done().unwrap();
+    assert_eq!(result.unwrap().counters[0].from_caller.rtp_relay, 3);
+    assert_eq!(relayed(&mut bench, claimer, port), None);
 }

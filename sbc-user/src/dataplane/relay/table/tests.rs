@@ -254,8 +254,9 @@ fn reports_are_copied_up_to_a_limit_and_do_not_push_out_claims() {
     let port = at("192.0.2.1:20001");
     let mut long = rtcp();
     long.resize(600, 0);
-    for _ in 0..=MAX_REPORTS {
-        table.forward(port, at("192.0.2.3:61001"), &long, 0).unwrap();
+    for number in 0..=MAX_REPORTS as u64 {
+        // As many in a second as a port takes, and no more.
+        table.forward(port, at("192.0.2.3:61001"), &long, number * SECOND / 100).unwrap();
     }
     assert!(matches!(table.poll_event(), Some(MediaEvent::Latched { rtcp: true, .. })), "claims go first");
     let mut reports = 0;
