@@ -3,11 +3,14 @@
 //!
 //! `cargo run --release --package sbc-bench --bin relay`, as root, with the kernel objects (`SBC_EBPF_OBJECT`).
 
+#![allow(clippy::print_stdout)]
+
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sbc_core::id::{CallId, OpId, RealmId};
 use sbc_core::media::command::{MediaCommand, StreamCounters};
 use sbc_core::media::plan::{MediaPace, MediaPlan, PeerMedia, SourcePolicy, StreamPlan, StreamSide};
@@ -28,8 +31,9 @@ fn main() -> Result<()> {
     if !sbc_tests::is_root() {
         bail!("needs root");
     }
-    // Descriptors for a socket per port.
-    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, 65_536, 65_536)?;
+    // Descriptors for a socket per port, as many as may be.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     let namespace = Namespace::create("bench-relay")?;
     namespace.enter(|| -> Result<()> {
         let bound = measure(Relay::start_with_bound_ports()?)?;
