@@ -10,6 +10,7 @@ use std::io::{self, Read, Seek, Write};
 use std::net::UdpSocket;
 use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -34,7 +35,6 @@ impl ReservedPorts {
     pub(crate) fn add(ports: &[RangeInclusive<u16>], instance: &str) -> io::Result<Self> {
         let mut list = OpenOptions::new().read(true).write(true).open(LIST)?;
         let notes = Path::new(NOTES).join(namespace()?.to_string());
-        fs::create_dir_all(&notes)?;
         let _one_at_a_time = lock(&notes)?;
         let mut present = read(&mut list)?;
         let others = noted_by_others(&notes, instance);
@@ -81,8 +81,21 @@ fn namespace() -> io::Result<u64> {
     if asked == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Makes the directory where it is not, and waits until nobody else works in it.
 fn lock(notes: &Path) -> io::Result<Flock<File>> {
-    Flock::lock(File::open(notes)?, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
+    loop {
+        fs::create_dir_all(notes)?;
+        let opened = match File::open(notes) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        let locked = Flock::lock(opened, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+        // Whoever had the lock before may have removed the directory: then this one is nobody's, and nobody's lock.
+        let ours = locked.metadata()?.ino();
+        if fs::metadata(notes).is_ok_and(|present| present.ino() == ours) {
+            return Ok(locked);
+        }
+    }
 }
 
 fn noted(note: &Path) -> BTreeSet<u16> {
