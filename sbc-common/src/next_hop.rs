@@ -18,10 +18,10 @@ pub struct NextHop {
     pub mtu: u16,
     /// The egress interface; 0 while the hop is not resolved.
     pub ifindex: u32,
-    /// VLAN id of the outer tag (IEEE 802.1ad) to send with before that of `vlan`, host order; 0 for none.
+    /// VLAN id of the outer tag to send with before that of `vlan`, host order; 0 for none.
     pub outer_vlan: u16,
-    /// Always zero.
-    pub unused: [u8; 2],
+    /// EtherType of the first tag, host order; 0 for the usual one: IEEE 802.1ad before another tag, else 802.1Q.
+    pub tag_type: u16,
 }
 
 #[cfg(test)]
@@ -40,7 +40,7 @@ mod tests {
                 offset_of!(NextHop, mtu),
                 offset_of!(NextHop, ifindex),
                 offset_of!(NextHop, outer_vlan),
-                offset_of!(NextHop, unused)
+                offset_of!(NextHop, tag_type)
             ),
             (0, 6, 12, 14, 16, 20, 22)
         );

@@ -75,13 +75,13 @@ impl Egress {
         match (self.hop.outer_vlan, self.hop.vlan) {
             (0, 0) => ethernet.store16::<12>(ether_type.to_be()),
             (0, vlan) => {
-                ethernet.store16::<12>(ETHERTYPE_VLAN.to_be());
+                ethernet.store16::<12>(self.first_tag(ETHERTYPE_VLAN).to_be());
                 let tag = frame.window::<VLAN_BYTES>(ETHERNET_BYTES)?;
                 tag.store16::<0>(vlan.to_be());
                 tag.store16::<2>(ether_type.to_be());
             }
             (outer_vlan, vlan) => {
-                ethernet.store16::<12>(ETHERTYPE_SERVICE_VLAN.to_be());
+                ethernet.store16::<12>(self.first_tag(ETHERTYPE_SERVICE_VLAN).to_be());
                 let tags = frame.window::<{ 2 * VLAN_BYTES }>(ETHERNET_BYTES)?;
                 tags.store16::<0>(outer_vlan.to_be());
                 tags.store16::<2>(ETHERTYPE_VLAN.to_be());
@@ -90,5 +90,11 @@ impl Egress {
             }
         }
         Some(())
+    }
+
+    /// EtherType of the first tag of the frame.
+    #[inline(always)]
+    fn first_tag(&self, usual: u16) -> u16 {
+        if self.hop.tag_type == 0 { usual } else { self.hop.tag_type }
     }
 }

@@ -28,7 +28,7 @@ pub fn examine(config: &Config, host: &dyn HostFacts) -> Result<Report, Unseen> 
     let interfaces = host.interfaces()?;
     let pinned = if system.bpffs { host.pinned()? } else { Vec::new() };
     let media = media(config, &interfaces);
-    let devices = devices(&media, &interfaces, host);
+    let devices = devices(&media, host);
     let running = pinned.iter().find(|pinned| pinned.instance == config.instance).and_then(|own| own.running);
     let patient = Patient {
         descriptors: host.descriptors(running),
@@ -63,9 +63,13 @@ struct Media {
     may_appear_later: bool,
     /// The interface that holds it.
     holder: Option<Interface>,
+    /// The interface that its frames arrive on: the holder, or the one below all VLAN interfaces.
+    device: Option<Interface>,
+    /// The tags of its frames there, outer first.
+    vlans: Vec<u16>,
 }
 
-/// An interface on which media arrives: that of a media address, or the one below it if it is on a VLAN interface.
+/// An interface on which media arrives: that of a media address, or the one below all VLAN interfaces.
 struct Device {
     interface: Interface,
     nic: Nic,
@@ -88,27 +92,38 @@ impl Device {
 fn media(config: &Config, interfaces: &[Interface]) -> Vec<Media> {
     let realms = config.engine.realms.iter().zip(&config.realms);
     realms
-        .map(|(realm, shell)| Media {
-            address: realm.media.bind,
-            ports: realm.media.ports.clone(),
-            may_appear_later: shell.may_appear_later,
-            holder: interfaces
-                .iter()
-                .find(|interface| interface.addresses.contains(&realm.media.bind))
-                .cloned(),
+        .map(|(realm, shell)| {
+            let holder =
+                interfaces.iter().find(|interface| interface.addresses.contains(&realm.media.bind)).cloned();
+            let (device, vlans) = device_of(holder.as_ref(), interfaces);
+            Media {
+                address: realm.media.bind,
+                ports: realm.media.ports.clone(),
+                may_appear_later: shell.may_appear_later,
+                holder,
+                device,
+                vlans,
+            }
         })
         .collect()
 }
 
-fn devices(media: &[Media], interfaces: &[Interface], host: &dyn HostFacts) -> Vec<Device> {
+/// The interface below all VLAN interfaces, if it is in this namespace, and their tags, outer first.
+fn device_of(holder: Option<&Interface>, interfaces: &[Interface]) -> (Option<Interface>, Vec<u16>) {
+    let mut tags = Vec::new();
+    let mut device = holder;
+    while let Some((below, tag)) = device.and_then(|device| device.vlan) {
+        tags.insert(0, tag);
+        // An interface that names itself, or is below itself, would never end.
+        device = interfaces.iter().find(|it| it.ifindex == below && tags.len() <= interfaces.len());
+    }
+    (device.cloned(), tags)
+}
+
+fn devices(media: &[Media], host: &dyn HostFacts) -> Vec<Device> {
     let mut devices: Vec<Device> = Vec::new();
     for media in media {
-        let Some(holder) = &media.holder else { continue };
-        let (interface, vlan) = match holder.vlan {
-            None => (Some(holder), None),
-            Some((below, tag)) => (interfaces.iter().find(|interface| interface.ifindex == below), Some(tag)),
-        };
-        let Some(interface) = interface else { continue };
+        let Some(interface) = &media.device else { continue };
         let at = devices.iter().position(|device| device.interface.ifindex == interface.ifindex);
         let at = at.unwrap_or_else(|| {
             let nic = host.nic(interface);
@@ -122,7 +137,8 @@ fn devices(media: &[Media], interfaces: &[Interface], host: &dyn HostFacts) -> V
             devices.len() - 1
         });
         let device = &mut devices[at];
-        device.vlans.extend(vlan.filter(|tag| !device.vlans.contains(tag)));
+        let seen: Vec<u16> = media.vlans.iter().copied().filter(|tag| !device.vlans.contains(tag)).collect();
+        device.vlans.extend(seen);
         device.ipv4 |= media.address.is_ipv4();
         device.ipv6 |= media.address.is_ipv6();
     }

@@ -134,7 +134,7 @@ impl Loaded {
             mtu: 1500,
             ifindex: path.egress,
             outer_vlan: 0,
-            unused: [0; 2],
+            tag_type: 0,
         };
         Array::<&mut MapData, NextHop>::try_from(self.map(names::NEXT_HOPS)?)?.set(
             u32::from(NEXT_HOP),

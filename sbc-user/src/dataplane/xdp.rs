@@ -29,6 +29,7 @@ mod start;
 mod stats;
 mod steer;
 mod trace;
+mod vlan;
 mod ways;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -283,11 +284,11 @@ fn hop_entry(entry: Option<HopEntry>) -> NextHop {
     entry.map_or_else(NextHop::default, |entry| NextHop {
         destination_mac: entry.destination_mac,
         source_mac: entry.source_mac,
-        vlan: entry.vlan.unwrap_or(0),
+        vlan: entry.tags.inner,
         mtu: u16::try_from(entry.mtu).unwrap_or(u16::MAX),
         ifindex: entry.ifindex,
-        outer_vlan: 0,
-        unused: [0; 2],
+        outer_vlan: entry.tags.outer,
+        tag_type: entry.tags.tag_type,
     })
 }
 
@@ -377,5 +378,23 @@ impl Dataplane for Xdp {
 
     fn snapshot(&self) -> Vec<CallId> {
         self.calls.keys().copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vlan::Tags;
+
+    #[test]
+    fn a_next_hop_is_written_with_the_tags_and_the_mtu_of_its_interface() {
+        let entry =
+            |tags| HopEntry { ifindex: 2, source_mac: [2; 6], destination_mac: [4; 6], tags, mtu: 1496 };
+        let hop = hop_entry(Some(entry(Tags { outer: 7, inner: 9, tag_type: 0x88a8 })));
+        assert_eq!((hop.outer_vlan, hop.vlan, hop.tag_type), (7, 9, 0x88a8));
+        assert_eq!((hop.ifindex, hop.source_mac, hop.destination_mac, hop.mtu), (2, [2; 6], [4; 6], 1496));
+        let hop = hop_entry(Some(entry(Tags::default())));
+        assert_eq!((hop.outer_vlan, hop.vlan, hop.tag_type), (0, 0, 0));
+        assert_eq!(hop_entry(None), NextHop::default());
     }
 }

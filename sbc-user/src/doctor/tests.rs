@@ -171,6 +171,8 @@ const CASES: &[Case] = &[
     ("offloads", |host| host.nic.offloads = None, Severity::Note, ""),
     ("lro", |host| offload(host, "rx-lro"), Severity::Fault, "ethtool -K eth0 lro off"),
     ("gro-hw", |host| offload(host, "rx-gro-hw"), Severity::Warning, "ethtool -K eth0 rx-gro-hw off"),
+    ("address", |host| stacked(host, 3), Severity::Note, "two tags at most"),
+    ("rxvlan", |host| stacked(host, 2), Severity::Fault, "ethtool -K eth0 rxvlan off"),
     ("rxvlan", |host| tagged(host), Severity::Fault, "ethtool -K eth0 rxvlan off"),
     ("rxvlan", |host| tagged_veth(host), Severity::Note, "txvlan off"),
     ("veth-checksums", |host| driver(host, "veth"), Severity::Note, "tx off"),
@@ -263,6 +265,19 @@ fn tagged(host: &mut Fake) {
     host.interfaces[0].addresses.clear();
     host.interfaces.push(vlan);
     offload(host, "rx-vlan-hw-parse");
+}
+
+/// The public address is on a VLAN interface on top of others.
+fn stacked(host: &mut Fake, tags: u16) {
+    tagged(host);
+    let addresses = std::mem::take(&mut host.interfaces.last_mut().unwrap().addresses);
+    for above in 1..tags {
+        let (below, tag) = (u32::from(8 + above), 7 + above);
+        let name = format!("eth0.{tag}");
+        let vlan = Interface { vlan: Some((below, tag)), ..interface(below + 1, &name, "198.51.100.1") };
+        host.interfaces.push(Interface { addresses: Vec::new(), ..vlan });
+    }
+    host.interfaces.last_mut().unwrap().addresses = addresses;
 }
 
 fn tagged_veth(host: &mut Fake) {

@@ -4,6 +4,7 @@ use sbc_common::addr::Endpoint;
 use sbc_common::config::Config;
 use sbc_common::counter::Counter::{self, *};
 use sbc_common::flow::{Allowed, FlowState, Learned, SlotIndex, Target};
+use sbc_common::next_hop::NextHop;
 use sbc_common::stream::{StreamSlot, missing};
 
 use crate::kernel::{Action, Kernel, Ran};
@@ -162,12 +163,6 @@ fn forwarding() -> Vec<Row> {
         ),
         forwards(
             "two VLAN tags are taken off",
-            on_outer_vlan,
-            twice(from_outside()),
-            to_inside(from_outside()),
-        ),
-        forwards(
-            "two VLAN tags of one kind are taken off",
             on_outer_vlan,
             twice(from_outside()),
             to_inside(from_outside()),
@@ -508,6 +503,36 @@ fn a_frame_cut_anywhere_is_never_forwarded() {
             assert_eq!(ran.frame, &frame[..length]);
         }
         assert_eq!(kernel.run(&frame).action, Action::Redirect);
+    }
+}
+
+/// Where the type of the first tag is in a frame.
+const FIRST_TAG: usize = 12;
+
+#[test]
+fn the_first_tag_of_a_frame_may_be_of_either_type() {
+    let Some(mut kernel) = Kernel::with_call("the_first_tag_of_a_frame_may_be_of_either_type") else {
+        return;
+    };
+    let slot = kernel.slot(OUTSIDE_RTP);
+    kernel.set_slot(OUTER_VLAN_RTP, &slot);
+    let twice = Packet { vlan: Some(VLAN), outer_vlan: Some(OUTER_VLAN), ..from_outside() };
+    for (hop, usual) in [(ACROSS_TAGGED, [0x81, 0]), (ACROSS_TAGGED_TWICE, [0x88, 0xa8])] {
+        kernel.edit_head(OUTER_VLAN_RTP, |head| head.next_hop = hop);
+        let mut expected = forwarded(from_outside(), hop, (INSIDE, INSIDE_PORT), INSIDE_PEER).bytes();
+        assert_eq!(expected[FIRST_TAG..][..2], usual);
+        let unnamed = kernel.next_hops.get(&u32::from(hop), 0).unwrap();
+        for (tag_type, written) in [(0, usual), (0x8100, [0x81, 0]), (0x88a8, [0x88, 0xa8])] {
+            kernel.next_hops.set(u32::from(hop), NextHop { tag_type, ..unnamed }, 0).unwrap();
+            expected[FIRST_TAG..][..2].copy_from_slice(&written);
+            for arriving in [[0x81, 0], [0x88, 0xa8]] {
+                let mut frame = twice.bytes();
+                frame[FIRST_TAG..][..2].copy_from_slice(&arriving);
+                let ran = kernel.run(&frame);
+                assert_eq!(ran.action, Action::Redirect);
+                assert_eq!(ran.frame, expected, "hop {hop}, {tag_type:#x}, arrived with {arriving:x?}");
+            }
+        }
     }
 }
 

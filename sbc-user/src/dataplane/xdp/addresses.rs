@@ -16,6 +16,7 @@ use super::error::StartError;
 use super::flows::{Family, SlotKey};
 use super::load::Kernel;
 use super::netlink::Link;
+use super::vlan::{Tags, device_below};
 
 /// The head of a slot whose packets are not ours.
 pub(crate) const PASSING: FlowHead = FlowHead {
@@ -41,15 +42,21 @@ pub struct MediaBind {
 pub(crate) struct Placed {
     pub(crate) address: IpAddr,
     pub(crate) ports: RangeInclusive<u16>,
-    /// The interface with the driver; below a VLAN interface, if the address is on one.
+    /// The interface with the driver; below all VLAN interfaces, if the address is on one.
     pub(crate) device: Link,
-    pub(crate) vlan: Option<u16>,
+    /// The tags of its frames there.
+    pub(crate) tags: Tags,
 }
 
 impl Placed {
+    /// Where its frames arrive.
+    fn arrival(&self) -> Arrival {
+        (self.device.ifindex, self.tags.outer, self.tags.inner, self.address)
+    }
+
     /// Whether the other is the same address in the same place.
     pub(crate) fn is_where(&self, other: &Self) -> bool {
-        (self.address, self.device.ifindex, self.vlan) == (other.address, other.device.ifindex, other.vlan)
+        (self.address, self.device.ifindex, self.tags) == (other.address, other.device.ifindex, other.tags)
     }
 }
 
@@ -70,35 +77,26 @@ fn place_one(bind: &MediaBind, links: &[Link], addresses: &[(u32, IpAddr)]) -> R
     if matches!(address, IpAddr::V6(address) if address.is_unicast_link_local()) {
         return Err("a link-local address says nothing of the interface that it is on".to_owned());
     }
-    let (device, vlan) = device_of(address, links, addresses)?;
-    Ok(Placed { address, ports: bind.ports.clone(), device: device.clone(), vlan })
+    let (device, tags) = device_of(address, links, addresses)?;
+    Ok(Placed { address, ports: bind.ports.clone(), device: device.clone(), tags })
 }
 
-/// The interface whose driver sees the packets to an address of ours, and their VLAN.
+/// The interface whose driver sees the packets to an address of ours, and their VLAN tags.
 pub(crate) fn device_of<'a>(
     address: IpAddr,
     links: &'a [Link],
     addresses: &[(u32, IpAddr)],
-) -> Result<(&'a Link, Option<u16>), String> {
+) -> Result<(&'a Link, Tags), String> {
     let link = addresses
         .iter()
         .find(|(_, held)| *held == address)
         .and_then(|(ifindex, _)| links.iter().find(|link| link.ifindex == *ifindex))
         .ok_or(NOWHERE)?;
-    let (device, vlan) = match link.vlan {
-        None => (link, None),
-        Some((below, tag)) => {
-            let device = links.iter().find(|link| link.ifindex == below);
-            (
-                device.ok_or_else(|| format!("the interface below {} is in another namespace", link.name))?,
-                Some(tag),
-            )
-        }
-    };
+    let (device, tags) = device_below(link, |below| links.iter().find(|link| link.ifindex == below))?;
     if device.mac.is_none() || device.mac == Some([0; 6]) {
         return Err(format!("{} has no Ethernet header", device.name));
     }
-    Ok((device, vlan))
+    Ok((device, tags))
 }
 
 /// An address that the kernel serves.
@@ -130,8 +128,8 @@ impl Served {
     }
 }
 
-/// Where frames to one of our addresses arrive: interface, VLAN, address.
-type Arrival = (u32, u16, IpAddr);
+/// Where frames to one of our addresses arrive: interface, outer VLAN, VLAN, address.
+type Arrival = (u32, u16, u16, IpAddr);
 
 /// Writes the tables of addresses so that they hold `served` and nothing else.
 ///
@@ -142,11 +140,10 @@ pub(crate) fn write(kernel: &mut Kernel, placed: &[Placed]) -> Result<HashMap<Ip
     for family in [Family::V4, Family::V6] {
         let mut wanted: BTreeMap<Arrival, Served> = BTreeMap::new();
         for placed in placed.iter().filter(|placed| Family::of(placed.address) == family) {
-            let arrival = (placed.device.ifindex, placed.vlan.unwrap_or(0), placed.address);
-            wanted.entry(arrival).or_default().ports.push(placed.ports.clone());
+            wanted.entry(placed.arrival()).or_default().ports.push(placed.ports.clone());
         }
         write_table(kernel, family, &mut wanted)?;
-        addresses.extend(wanted.into_iter().map(|((_, _, address), served)| (address, served)));
+        addresses.extend(wanted.into_iter().map(|((.., address), served)| (address, served)));
     }
     Ok(addresses)
 }
@@ -171,7 +168,7 @@ fn write_table(
     // An address that is in another place now keeps its number, and with it its flows.
     for arrival in wanted.keys().filter(|arrival| !slots.contains_key(arrival)).copied().collect::<Vec<_>>() {
         for at in 0..free.len() {
-            if entry(kernel, family, free[at])?.is_some_and(|(_, _, address)| address == arrival.2) {
+            if entry(kernel, family, free[at])?.is_some_and(|(.., address)| address == arrival.3) {
                 slots.insert(arrival, free.swap_remove(at));
                 break;
             }
@@ -199,17 +196,17 @@ fn write_table(
 
 /// What an entry of a table of addresses is for, if it is used.
 fn entry(kernel: &Kernel, family: Family, slot: u32) -> Result<Option<Arrival>, StartError> {
-    let (ifindex, vlan, address): (_, _, IpAddr) = match family {
+    let (ifindex, outer_vlan, vlan, address): (_, _, _, IpAddr) = match family {
         Family::V4 => {
             let held = kernel.addresses.get(&slot, 0).map_err(failed(family))?;
-            (held.ifindex, held.vlan, held.address.into())
+            (held.ifindex, held.outer_vlan, held.vlan, held.address.into())
         }
         Family::V6 => {
             let held = kernel.addresses6.get(&slot, 0).map_err(failed(family))?;
-            (held.ifindex, held.vlan, held.address.into())
+            (held.ifindex, held.outer_vlan, held.vlan, held.address.into())
         }
     };
-    Ok((ifindex != 0).then_some((ifindex, vlan, address)))
+    Ok((ifindex != 0).then_some((ifindex, outer_vlan, vlan, address)))
 }
 
 /// Writes the entries once more that are not as they were written, and says which.
@@ -224,13 +221,13 @@ pub(crate) fn reconcile(
             let wanted = placed.iter().find_map(|placed| {
                 let served = addresses.get(&placed.address)?;
                 let here = Family::of(placed.address) == family && u32::from(served.slot) == slot;
-                here.then_some(((placed.device.ifindex, placed.vlan.unwrap_or(0), placed.address), served))
+                here.then(|| (placed.arrival(), served))
             });
             let used = wanted.as_ref().map(|(arrival, served)| (arrival, *served));
             if is_entry(kernel, family, slot, used) {
                 continue;
             }
-            let address = wanted.as_ref().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |(arrival, _)| arrival.2);
+            let address = wanted.as_ref().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |(arrival, _)| arrival.3);
             mended.push(set_entry(kernel, family, slot, used).map(|()| address));
         }
     }
@@ -259,17 +256,39 @@ fn set_entry(
 }
 
 fn entry_v4(used: Option<(&Arrival, &Served)>) -> AddressSlot {
-    let Some(((ifindex, vlan, IpAddr::V4(address)), served)) = used else { return AddressSlot::default() };
-    let ((port_min, port_max), ifindex, vlan) = (served.span(), *ifindex, *vlan);
+    let Some(((ifindex, outer_vlan, vlan, IpAddr::V4(address)), served)) = used else {
+        return AddressSlot::default();
+    };
+    let ((port_min, port_max), ifindex, vlan, outer_vlan) = (served.span(), *ifindex, *vlan, *outer_vlan);
     let rest = AddressSlot::default();
-    AddressSlot { address: address.octets(), port_min, port_max, ifindex, vlan, slot: served.slot, ..rest }
+    AddressSlot {
+        address: address.octets(),
+        port_min,
+        port_max,
+        ifindex,
+        vlan,
+        outer_vlan,
+        slot: served.slot,
+        ..rest
+    }
 }
 
 fn entry_v6(used: Option<(&Arrival, &Served)>) -> AddressSlot6 {
-    let Some(((ifindex, vlan, IpAddr::V6(address)), served)) = used else { return AddressSlot6::default() };
-    let ((port_min, port_max), ifindex, vlan) = (served.span(), *ifindex, *vlan);
+    let Some(((ifindex, outer_vlan, vlan, IpAddr::V6(address)), served)) = used else {
+        return AddressSlot6::default();
+    };
+    let ((port_min, port_max), ifindex, vlan, outer_vlan) = (served.span(), *ifindex, *vlan, *outer_vlan);
     let rest = AddressSlot6::default();
-    AddressSlot6 { address: address.octets(), port_min, port_max, ifindex, vlan, slot: served.slot, ..rest }
+    AddressSlot6 {
+        address: address.octets(),
+        port_min,
+        port_max,
+        ifindex,
+        vlan,
+        outer_vlan,
+        slot: served.slot,
+        ..rest
+    }
 }
 
 fn failed(family: Family) -> impl Fn(MapError) -> StartError {
@@ -284,6 +303,7 @@ fn failed(family: Family) -> impl Fn(MapError) -> StartError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::vlan::{CUSTOMER_TAG, Vlan};
     use super::*;
 
     fn link(ifindex: u32, name: &str, vlan: Option<(u32, u16)>) -> Link {
@@ -293,7 +313,7 @@ mod tests {
             mac: Some([2, 0, 0, 0, 0, 1]),
             mtu: 1500,
             up: true,
-            vlan,
+            vlan: vlan.map(|(below, id)| Vlan { below, id, tag_type: CUSTOMER_TAG }),
             xdp: None,
         }
     }
@@ -328,16 +348,64 @@ mod tests {
             bind("fe80::1", 20_000..=20_999),
         ];
         let placed = place(&binds, &links, &addresses);
-        let of = |at: usize| placed[at].as_ref().map(|placed| (placed.device.ifindex, placed.vlan));
-        assert_eq!(of(0), Ok((2, None)));
-        assert_eq!(of(1), Ok((2, Some(7))));
+        let of = |at: usize| placed[at].as_ref().map(|placed| (placed.device.ifindex, placed.tags.inner));
+        assert_eq!(of(0), Ok((2, 0)));
+        assert_eq!(of(1), Ok((2, 7)));
         assert!(of(2).unwrap_err().contains("another namespace"));
         assert!(of(3).unwrap_err().contains("no Ethernet header"));
-        assert_eq!(of(4), Ok((2, None)));
+        assert_eq!(of(4), Ok((2, 0)));
         assert!(of(5).unwrap_err().contains("no interface"));
-        assert_eq!(of(6), Ok((2, None)));
-        assert_eq!(of(7), Ok((2, None)));
+        assert_eq!(of(6), Ok((2, 0)));
+        assert_eq!(of(7), Ok((2, 0)));
         assert!(of(8).unwrap_err().contains("link-local"));
+    }
+
+    #[test]
+    fn a_vlan_on_a_vlan_is_served_on_the_lowest_device_with_both_tags() {
+        const SERVICE_TAG: u16 = 0x88a8;
+        let of_type = |tag_type, link: Link| {
+            let vlan = link.vlan.map(|vlan| Vlan { tag_type, ..vlan });
+            Link { vlan, ..link }
+        };
+        let links = [
+            link(2, "eth0", None),
+            of_type(SERVICE_TAG, link(3, "eth0.7", Some((2, 7)))),
+            link(4, "eth0.7.9", Some((3, 9))),
+            link(5, "eth0.8", Some((2, 8))),
+            link(6, "eth0.8.9", Some((5, 9))),
+            link(7, "eth0.8.9.1", Some((6, 1))),
+            of_type(SERVICE_TAG, link(8, "eth0.8.2", Some((5, 2)))),
+            link(9, "far.3.4", Some((10, 4))),
+            link(10, "far.3", Some((99, 3))),
+        ];
+        let addresses: Vec<(u32, IpAddr)> = (2..=10).map(|at| (at, [192, 0, 2, at as u8].into())).collect();
+        let binds: Vec<_> = (2..=10).map(|at| bind(&format!("192.0.2.{at}"), 20_000..=20_999)).collect();
+        let placed = place(&binds, &links, &addresses);
+        let of = |at: usize| {
+            let placed = placed[at - 2].as_ref()?;
+            let Tags { outer, inner, tag_type } = placed.tags;
+            Ok::<_, &String>((placed.device.ifindex, outer, inner, tag_type))
+        };
+        assert_eq!(of(2), Ok((2, 0, 0, 0)));
+        assert_eq!(of(3), Ok((2, 0, 7, SERVICE_TAG)));
+        assert_eq!(of(4), Ok((2, 7, 9, SERVICE_TAG)));
+        assert_eq!(of(5), Ok((2, 0, 8, CUSTOMER_TAG)));
+        assert_eq!(of(6), Ok((2, 8, 9, CUSTOMER_TAG)));
+        assert!(of(7).unwrap_err().contains("more than two"));
+        assert!(of(8).unwrap_err().contains("inner VLAN tag"));
+        assert!(of(9).unwrap_err().contains("below far.3 is in another namespace"));
+        assert!(of(10).unwrap_err().contains("below far.3 is in another namespace"));
+
+        // The same inner tag within two outer ones is two places, and each entry says which.
+        let arrivals = [4, 6].map(|at| placed[at - 2].as_ref().unwrap().arrival());
+        assert_eq!(arrivals.map(|(device, outer, inner, _)| (device, outer, inner)), [(2, 7, 9), (2, 8, 9)]);
+        let served = Served { slot: 3, ports: vec![20_000..=20_999] };
+        let entry = entry_v4(Some((&arrivals[1], &served)));
+        assert_eq!((entry.ifindex, entry.outer_vlan, entry.vlan, entry.slot), (2, 8, 9, 3));
+        let (device, outer, inner, _) = arrivals[0];
+        let arrival = (device, outer, inner, "2001:db8::1".parse().unwrap());
+        let entry = entry_v6(Some((&arrival, &served)));
+        assert_eq!((entry.ifindex, entry.outer_vlan, entry.vlan, entry.slot), (2, 7, 9, 3));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use super::netlink::{Change, Link, Mac, Neighbour, Netlink, Route};
+use super::vlan::{Tags, device_below};
 
 /// A path that no flow uses is kept this long, so that the next call to the same peer finds it resolved.
 const PATH_REST: Duration = Duration::from_secs(60);
@@ -53,7 +54,7 @@ pub(crate) struct HopEntry {
     pub(crate) ifindex: u32,
     pub(crate) source_mac: Mac,
     pub(crate) destination_mac: Mac,
-    pub(crate) vlan: Option<u16>,
+    pub(crate) tags: Tags,
     pub(crate) mtu: u32,
 }
 
@@ -168,11 +169,9 @@ impl Neighbours {
         if !self.paths.contains_key(&key) {
             let way = self.look_up(key, Some(named));
             if way == Way::Hop(named)
+                && let Some(upper) = self.hops.get(&named).map(|hop| hop.key.0)
+                && self.device(upper).is_some_and(|(device, _)| device.ifindex == ifindex)
                 && let Some(hop) = self.hops.get_mut(&named)
-                && self
-                    .links
-                    .get(&hop.key.0)
-                    .is_some_and(|link| link.vlan.map_or(hop.key.0, |(below, _)| below) == ifindex)
             {
                 hop.mac.get_or_insert(mac);
                 self.write(named);
@@ -510,8 +509,8 @@ impl Neighbours {
     fn write(&mut self, id: HopId) {
         let Some(hop) = self.hops.get(&id) else { return };
         let entry =
-            self.egress(hop.key.0).zip(hop.mac).map(|((ifindex, vlan, source_mac, mtu), destination_mac)| {
-                HopEntry { ifindex, source_mac, destination_mac, vlan, mtu }
+            self.egress(hop.key.0).zip(hop.mac).map(|((ifindex, tags, source_mac, mtu), destination_mac)| {
+                HopEntry { ifindex, source_mac, destination_mac, tags, mtu }
             });
         if let Some(hop) = self.hops.get_mut(&id)
             && hop.written != entry
@@ -521,13 +520,15 @@ impl Neighbours {
         }
     }
 
-    /// The device that sends for an interface: itself, or the one below a VLAN interface with its tag.
-    fn egress(&self, ifindex: u32) -> Option<(u32, Option<u16>, Mac, u32)> {
+    /// How an interface sends: the device, the tags, its own address and its own MTU, which says whether tags cost.
+    fn egress(&self, ifindex: u32) -> Option<(u32, Tags, Mac, u32)> {
         let link = self.links.get(&ifindex).filter(|link| link.up)?;
-        let mac = link.mac?;
-        match link.vlan {
-            None => Some((ifindex, None, mac, link.mtu)),
-            Some((below, tag)) => Some((below, Some(tag), mac, link.mtu)),
-        }
+        let (device, tags) = self.device(ifindex)?;
+        Some((device.ifindex, tags, link.mac?, link.mtu))
+    }
+
+    /// The device that sends for an interface: itself, or the one below all VLAN interfaces, with their tags.
+    fn device(&self, ifindex: u32) -> Option<(&Link, Tags)> {
+        device_below(self.links.get(&ifindex)?, |below| self.links.get(&below)).ok()
     }
 }

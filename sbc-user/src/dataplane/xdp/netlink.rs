@@ -29,6 +29,8 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr as NetlinkAddr};
 
+use super::vlan::{CUSTOMER_TAG, Vlan};
+
 /// How long the kernel may take to answer one request before we call it broken.
 const ANSWER_LIMIT_SECONDS: i64 = 2;
 /// Receive buffer of the change socket: some 10,000 neighbour events.
@@ -67,8 +69,8 @@ pub(crate) struct Link {
     pub(crate) mac: Option<Mac>,
     pub(crate) mtu: u32,
     pub(crate) up: bool,
-    /// For a VLAN interface: the interface below it and the tag.
-    pub(crate) vlan: Option<(u32, u16)>,
+    /// What it says as a VLAN interface, if it is one.
+    pub(crate) vlan: Option<Vlan>,
     /// The XDP program attached to it: id, and whether the driver runs it.
     pub(crate) xdp: Option<XdpOnLink>,
 }
@@ -445,7 +447,8 @@ fn read_link(message: LinkMessage) -> Link {
         xdp: None,
     };
     let mut below = None;
-    let mut tag = None;
+    let mut id = None;
+    let mut tag_type = CUSTOMER_TAG;
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
@@ -457,10 +460,13 @@ fn read_link(message: LinkMessage) -> Link {
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
                     if let LinkInfo::Data(InfoData::Vlan(data)) = info {
-                        tag = data.iter().find_map(|item| match item {
-                            InfoVlan::Id(id) => Some(*id),
-                            _ => None,
-                        });
+                        for item in data {
+                            match item {
+                                InfoVlan::Id(tag) => id = Some(tag),
+                                InfoVlan::Protocol(protocol) => tag_type = protocol.into(),
+                                _ => {}
+                            }
+                        }
                     }
                 }
             }
@@ -468,7 +474,7 @@ fn read_link(message: LinkMessage) -> Link {
             _ => {}
         }
     }
-    link.vlan = below.zip(tag);
+    link.vlan = below.zip(id).map(|(below, id)| Vlan { below, id, tag_type });
     link
 }
 

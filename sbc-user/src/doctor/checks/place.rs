@@ -42,24 +42,28 @@ pub(super) fn check(patient: &Patient<'_>, report: &mut Report) {
                 "XDP does not serve it: the daemon relays this address's media itself",
             )
             .mend("for the kernel's speed, put the media address on an Ethernet interface"),
-            Some(holder) => match holder.vlan {
-                Some((below, _))
-                    if !patient.devices.iter().any(|device| device.interface.ifindex == below) =>
-                {
-                    Finding::bad(
-                        ID,
-                        Severity::Warning,
-                        subject,
-                        format!(
-                            "is on {}; the interface below it is in another network namespace",
-                            holder.name
-                        ),
-                        "XDP attaches to the one below: the daemon relays this address's media itself",
-                    )
-                    .mend("run the daemon in the namespace of the interface below")
+            Some(holder) if media.device.is_none() => Finding::bad(
+                ID,
+                Severity::Warning,
+                subject,
+                format!("is on {}; the interface below it is in another network namespace", holder.name),
+                "XDP attaches to the one below: the daemon relays this address's media itself",
+            )
+            .mend("run the daemon in the namespace of the interface below"),
+            Some(holder) => match media.vlans.as_slice() {
+                [] => Finding::ok(ID, subject, format!("on {}", holder.name)),
+                [tag] => Finding::ok(ID, subject, format!("on {}, VLAN {tag}", holder.name)),
+                [outer, tag] => {
+                    Finding::ok(ID, subject, format!("on {}, VLAN {tag} in {outer}", holder.name))
                 }
-                Some((_, tag)) => Finding::ok(ID, subject, format!("on {}, VLAN {tag}", holder.name)),
-                None => Finding::ok(ID, subject, format!("on {}", holder.name)),
+                more => Finding::bad(
+                    ID,
+                    Severity::Note,
+                    subject,
+                    format!("is on {}, whose frames have {} VLAN tags", holder.name, more.len()),
+                    "XDP reads two at most: the daemon relays this address's media itself",
+                )
+                .mend("for the kernel's speed, put the media address on a VLAN of two tags at most"),
             },
         };
         report.add(finding);

@@ -51,7 +51,7 @@ impl HostFacts for ThisHost {
                 up: link.up,
                 mtu: link.mtu,
                 addresses,
-                vlan: link.vlan,
+                vlan: link.vlan.map(|vlan| (vlan.below, vlan.id)),
                 xdp: link.xdp.map(|xdp| Attachment {
                     program: xdp.program_id,
                     name: inspect::program_name(xdp.program_id),
