@@ -26,7 +26,7 @@ pub(super) enum TraceAction {
     },
     /// Trace packets of a flow: from or to this address and port, as they arrive or as they leave.
     Flow {
-        /// Ours or the peer's, for example 192.0.2.1:20000 or [2001:db8::1]:20000.
+        /// Ours or the peer's, for example 192.0.2.1:20000 or `[2001:db8::1]:20000`.
         address: String,
         #[command(flatten)]
         how: How,

@@ -1,7 +1,7 @@
 //! Media forwarded by the daemon: for interfaces to which XDP does not attach, and for peers on the same host.
 //!
 //! The kernel steers what arrives for the ports of the plans to a few sockets; where it cannot, each port has a socket
-//! of its own. The rules are [`Table`]'s. A command takes effect between two datagrams, never inside one.
+//! of its own. The rules are `Table`'s. A command takes effect between two datagrams, never inside one.
 
 mod bound;
 mod inbox;
