@@ -8,7 +8,7 @@
 //!
 //! Open from the first plan, so that early media flows; after the answer for a while only, so that whoever comes later
 //! finds the place taken or closed. Only two things open it again: signalling that names another place, and silence of
-//! the side for longer than anybody is silent who is there. What was learned before silence stays the place where
+//! the side for longer than anybody is silent who is there; whoever may not send at present is not silent. What was learned before silence stays the place where
 //! packets go until the side is heard again. Knows no packets and no clock: it is told.
 
 use std::net::SocketAddr;
@@ -30,7 +30,10 @@ pub struct Latch {
     /// Where packets go instead of `said` since silence opened it.
     known: Option<PeerMedia>,
     shared: bool,
+    /// Whether what it sends is expected, by what was agreed last.
+    sends: bool,
     packets: u64,
+    /// When it was last heard, or could not be.
     heard: Option<Instant>,
 }
 
@@ -69,11 +72,14 @@ impl Latch {
             self.window = Window::Until(now + times.window);
             self.heard = Some(now);
         }
-        self.look(now, self.packets, sends, times);
+        // Whoever resumes after an hour on hold has not been silent for an hour.
+        if !std::mem::replace(&mut self.sends, sends) && self.heard.is_some() {
+            self.heard = Some(now);
+        }
     }
 
     /// What the side has sent so far, of any kind, as a look at the counters shows it. Whether silence has opened it.
-    pub fn look(&mut self, now: Instant, packets: u64, sends: bool, times: Learning) -> bool {
+    pub fn look(&mut self, now: Instant, packets: u64, times: Learning) -> bool {
         let Some(heard) = self.heard else { return false };
         if packets != self.packets {
             (self.packets, self.heard) = (packets, Some(now));
@@ -82,8 +88,12 @@ impl Latch {
             }
             return false;
         }
+        if !self.sends {
+            self.heard = Some(now);
+            return false;
+        }
         let silent = times.relatch.is_some_and(|limit| now.saturating_duration_since(heard) >= limit);
-        let reopen = silent && sends && matches!(self.window, Window::Until(_) | Window::Closed);
+        let reopen = silent && matches!(self.window, Window::Until(_) | Window::Closed);
         if reopen {
             let at_present = self.peer(self.said);
             let learned = at_present.map(|peer| PeerMedia {

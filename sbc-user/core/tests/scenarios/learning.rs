@@ -236,11 +236,35 @@ fn whoever_may_not_send_is_not_silent() {
     pair.a.reinvite(Some(&sdp("198.51.100.10", 40000, "8", "a=recvonly\r\n")));
     pair.run(Duration::from_secs(600));
     window_is(&pair, 0, false);
-    // It may again, and its NAT has forgotten it meanwhile.
+    // It may again: whoever claimed its place keeps it, and has time to be heard.
     pair.b.on_update = OnUpdate::Answer(answer());
     pair.a.reinvite(Some(&offer()));
-    pair.run_ms(200);
+    pair.run(RELATCH - LOOK);
+    window_is(&pair, 0, false);
+    talk(&mut pair, Duration::from_secs(600));
+    window_is(&pair, 0, false);
+    assert_eq!(pair.counter("media_reopened"), 0);
+    end(pair);
+}
+
+#[test]
+fn whoever_is_not_heard_after_a_hold_is_silent_from_its_end() {
+    let mut pair = pair();
+    pair.basic_call();
+    claimed(&mut pair, "198.51.100.10:61000");
+    talk(&mut pair, Duration::from_secs(20));
+    pair.b.on_update = OnUpdate::Answer(sdp("10.9.0.20", 50000, "8", "a=inactive\r\n"));
+    pair.a.reinvite(Some(&sdp("198.51.100.10", 40000, "8", "a=inactive\r\n")));
+    pair.run(RELATCH * 10);
+    window_is(&pair, 0, false);
+    // Its NAT has forgotten it meanwhile.
+    pair.b.on_update = OnUpdate::Answer(answer());
+    pair.a.reinvite(Some(&offer()));
+    pair.run(RELATCH - LOOK);
+    window_is(&pair, 0, false);
+    pair.run(LOOK * 3);
     window_is(&pair, 1, true);
+    assert_eq!(pair.counter("media_reopened"), 1);
     assert_eq!(rtp(&pair), "198.51.100.10:61000".parse().unwrap());
     end(pair);
 }

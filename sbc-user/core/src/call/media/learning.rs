@@ -41,10 +41,10 @@ impl CallMedia {
                 Side::Caller => stream.from_caller.packets(),
                 Side::Callee => stream.from_callee.packets(),
             };
-            let (sends, times) = (self.sends(side, mline), self.side(side).rules.learning);
+            let times = self.side(side).rules.learning;
             let learned = self.is_learned(side, mline);
             if let Some(Some(line)) = self.lines.get_mut(mline)
-                && line.of_mut(side).latch.look(now, packets, sends, times)
+                && line.of_mut(side).latch.look(now, packets, times)
                 && learned
             {
                 reopened += 1;
