@@ -189,6 +189,26 @@ fn no_packet_is_lost_when_the_daemon_is_killed_and_started_again() {
     assert_eq!(records[0]["cause"], "media fell silent after a restart");
 }
 
+/// What hinders the next daemon is found after it took the calls over, and does not end them.
+#[test]
+fn a_start_that_fails_leaves_the_calls_to_the_next_one() {
+    let name = "a_start_that_fails_leaves_the_calls_to_the_next_one";
+    let Some(mut bench) = Bench::start(name) else { return };
+    let streams = bench.streams(20);
+    streams.wait_for(SECOND / 10, LIMIT).unwrap();
+    bench.sbcd.kill().unwrap();
+    let holder = bench.networks.sbc.enter(|| std::net::UdpSocket::bind((SBC_OUTSIDE, SIP))).unwrap().unwrap();
+    assert!(bench.sbcd.start_again(&bench.networks, &bench.binaries, &bench.scratch).is_err());
+    assert!(bench.sbcd.log().contains("in use"), "{}", bench.sbcd.log());
+    streams.wait_for(SECOND / 10, LIMIT).unwrap();
+    drop(holder);
+    bench.start_again();
+    streams.wait_for(SECOND / 10, LIMIT).unwrap();
+    assert_eq!(bench.status("media_only_calls"), 20, "{}", bench.sbcd.log());
+    let tally = streams.stop();
+    assert_eq!((tally.sent - tally.received, tally.wrong), (0, 0), "{tally:?}");
+}
+
 /// As on an upgrade: the next program takes the place of the one before in its link, and calls go on.
 #[test]
 fn a_daemon_that_leaves_hands_its_calls_to_the_next_program() {

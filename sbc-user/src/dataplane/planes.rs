@@ -67,6 +67,8 @@ pub struct Planes {
     choice: Choice<Xdp, Relay>,
     report: StartReport,
     reserved: Option<ReservedPorts>,
+    /// Nothing of the instance was in the kernel before this one.
+    first: bool,
     _lock: InstanceLock,
 }
 
@@ -103,12 +105,21 @@ impl Planes {
     ) -> Result<(Self, StartReport, Vec<CallId>), StartError> {
         let relay = Relay::start().map_err(|error| StartError::Relay(format!("{error:#}")))?;
         let not_steered = relay.not_steered().map(str::to_owned);
+        let first = !xdp::has_pins(&config.instance);
         let (kernel, report) = if config.kernel && xdp::is_embedded() {
             let (kernel, addresses) =
                 Xdp::open(&config.instance, xdp::OBJECT, &config.media, &config.sip, now)?;
             (kernel, StartReport { addresses, no_kernel: None, not_steered })
         } else {
             let reason = no_kernel(config).unwrap_or_default();
+            if !first {
+                // Left attached, it would keep from the relay every packet of a port that it does not know.
+                tracing::warn!(
+                    reason,
+                    "removing what an earlier daemon has in the kernel: the calls there end"
+                );
+                xdp::remove_pins(&config.instance)?;
+            }
             let mut addresses = Xdp::locate(&config.media)?;
             for address in &mut addresses {
                 address.relay_reason.get_or_insert_with(|| reason.clone());
@@ -135,7 +146,7 @@ impl Planes {
         for difference in choice.reconcile() {
             tracing::warn!(%difference, "the kernel did not hold what it should");
         }
-        Ok((Self { choice, report: report.clone(), reserved, _lock: lock }, report, adopted))
+        Ok((Self { choice, report: report.clone(), reserved, first, _lock: lock }, report, adopted))
     }
 
     /// What `start` would find, as far as that can be told without changing anything.
@@ -189,7 +200,8 @@ impl Planes {
         self.choice.kernel.as_ref().map(|kernel| kernel.pin_directory().to_owned())
     }
 
-    /// Lets go of everything: flows, attachments, pins, reserved ports. Dropping does the same, but for a panic.
+    /// Lets go of everything: flows, attachments, pins, reserved ports. Nothing else ends calls: what is dropped
+    /// instead, as when a later step of the start fails, leaves, but for a first start without a call.
     ///
     /// # Errors
     /// If something stays behind. All the rest is gone even so.
@@ -213,9 +225,8 @@ impl Planes {
 impl Drop for Planes {
     fn drop(&mut self) {
         // A daemon that fails must not take the calls with it: what the kernel forwards goes on.
-        if !std::thread::panicking()
-            && let Err(error) = self.let_go()
-        {
+        let made_alone = self.first && self.choice.snapshot().is_empty() && !std::thread::panicking();
+        if made_alone && let Err(error) = self.let_go() {
             tracing::warn!(%error, "something of the dataplane is left behind");
         }
     }

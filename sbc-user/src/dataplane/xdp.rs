@@ -52,7 +52,7 @@ use sbc_core::media::plan::{MediaPlan, Placement};
 pub use addresses::MediaBind;
 pub use error::StartError;
 pub use object::{OBJECT, is_embedded};
-pub(crate) use pins::check_instance;
+pub(crate) use pins::{check_instance, has_pins, remove_pins};
 pub use start::AddressReport;
 pub use stats::Outcome;
 pub(crate) use steer::Steering;

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::time::Instant;
 
 use sbc_core::media::plan::{Placement, SourcePolicy};
 use sbc_tests::netns::run;
@@ -68,14 +69,64 @@ fn stopping_leaves_nothing_behind() {
         border.planes.leave();
         let border = world.start();
         assert_eq!(reserved(), "5060-5061,8080,20000-20199");
-        // Dropped as on a failed start; to stop does the same, and tells what went wrong.
-        drop(border);
+        border.planes.stop().unwrap();
         assert_eq!(reserved(), "8080,20050");
         assert!(!Path::new("/sys/fs/bpf/sbc").join(&world.instance).exists());
         for interface in ["out0", "in0"] {
             let link = world.border.run("ip", &["-o", "link", "show", "dev", interface]).unwrap();
             assert!(!link.contains("xdp"), "{link}");
         }
+    });
+}
+
+fn has_pins(world: &World) -> bool {
+    Path::new("/sys/fs/bpf/sbc").join(&world.instance).exists()
+}
+
+#[test]
+fn a_start_that_fails_later_removes_what_it_made_and_cuts_no_call() {
+    inside("a_start_that_fails_later_removes_what_it_made_and_cuts_no_call", |world| {
+        drop(world.start());
+        assert!(!has_pins(world), "it was the first");
+
+        let mut border = world.start();
+        border.install(vec![signalled()]);
+        let left = vec![border.planes.checkpoint(CALL).unwrap()];
+        border.planes.leave();
+        let caller = bind(&world.caller, CALLER, CALLER_PORT);
+        let callee = bind(&world.callee, CALLEE, CALLEE_PORT);
+        let (outside, inside) = (address(OUTSIDE, OUTSIDE_PORT), address(INSIDE, INSIDE_PORT));
+        // The second takes over what the one that failed had taken over.
+        for sequence in 1..=2 {
+            let config = world.config();
+            let lock = Planes::lock(&config).unwrap();
+            let (planes, _, adopted) = Planes::take_over(&config, lock, &left, Instant::now()).unwrap();
+            assert_eq!(adopted, [CALL]);
+            drop(planes);
+            passes(&caller, outside, &callee, inside, &rtp(sequence));
+        }
+        assert!(has_pins(world));
+    });
+}
+
+#[test]
+fn a_daemon_without_the_kernel_removes_what_one_before_has_there() {
+    inside("a_daemon_without_the_kernel_removes_what_one_before_has_there", |world| {
+        world.start().planes.leave();
+        assert!(has_pins(world));
+        let config = PlanesConfig { kernel: false, ..world.config() };
+        let (planes, _) = world.try_start(&config).unwrap();
+        let mut border = Border::new(planes);
+        assert_eq!(border.install(vec![signalled()]), [Placement::Relay]);
+        // The program goes a moment after its pin.
+        border
+            .drive(|_| !world.border.run("ip", &["-o", "-d", "link", "show"]).unwrap().contains("prog/xdp"));
+        assert!(!has_pins(world));
+        let caller = bind(&world.caller, CALLER, CALLER_PORT);
+        let callee = bind(&world.callee, CALLEE, CALLEE_PORT);
+        let via = address(INSIDE, INSIDE_PORT);
+        passes(&caller, address(OUTSIDE, OUTSIDE_PORT), &callee, via, &rtp(1));
+        border.planes.stop().unwrap();
     });
 }
 

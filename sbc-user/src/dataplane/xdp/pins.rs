@@ -43,14 +43,7 @@ impl PinDirectory {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
         made.map_err(|error| StartError::pins(&path, error))?;
 
-        let directory = File::open(&home).map_err(|error| StartError::pins(&home, error))?;
-        let lock = Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-            if errno == Errno::EWOULDBLOCK {
-                StartError::InstanceRunning { instance: instance.to_owned(), by: None }
-            } else {
-                StartError::pins(&home, errno.into())
-            }
-        })?;
+        let lock = lock(&home, instance)?;
         Ok(Self { path, _lock: lock })
     }
 
@@ -195,6 +188,34 @@ fn versions(home: &Path) -> Vec<PathBuf> {
         name.and_then(|name| name.strip_prefix('v')).is_some_and(|number| number.parse::<u32>().is_ok())
     };
     entries.flatten().map(|entry| entry.path()).filter(named).collect()
+}
+
+/// Whoever has the lock of an instance's home owns what is pinned there.
+fn lock(home: &Path, instance: &str) -> Result<Flock<File>, StartError> {
+    let directory = File::open(home).map_err(|error| StartError::pins(home, error))?;
+    Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+        if errno == Errno::EWOULDBLOCK {
+            StartError::InstanceRunning { instance: instance.to_owned(), by: None }
+        } else {
+            StartError::pins(home, errno.into())
+        }
+    })
+}
+
+/// Whether any version of an instance has anything pinned.
+pub(crate) fn has_pins(instance: &str) -> bool {
+    versions(&Path::new(HOME).join(instance)).iter().any(|version| !names(version).is_empty())
+}
+
+/// Removes whatever any version of an instance has pinned; its programs go with their links.
+pub(crate) fn remove_pins(instance: &str) -> Result<(), StartError> {
+    let home = Path::new(HOME).join(instance);
+    let _lock = lock(&home, instance)?;
+    for path in versions(&home) {
+        let removed = empty(&path).and_then(|()| remove_directories(&path));
+        removed.map_err(|error| StartError::pins(&path, error))?;
+    }
+    Ok(())
 }
 
 /// Whether any version of an instance has the link of an interface.

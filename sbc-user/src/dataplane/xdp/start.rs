@@ -73,6 +73,7 @@ impl Xdp {
             placed.iter().any(|placed| placed.as_ref().is_err_and(|reason| reason == addresses::NOWHERE));
         if served.is_empty() && guarded.is_empty() && !later {
             undo.forget();
+            kernel.pins().remove_other_versions();
             kernel.remove().map_err(asked("the removal of pins"))?;
             return Ok((None, reports));
         }
