@@ -80,6 +80,8 @@ pub struct ShellStatus {
     pub transport: Vec<(&'static str, u64)>,
     /// Outcomes of packets at the dataplane.
     pub dataplane: Vec<(&'static str, u64)>,
+    /// Streams that went to the relay, by reason.
+    pub relay_streams: Vec<(&'static str, u64)>,
 }
 
 /// The asking side of the way between handlers and loop.

@@ -79,10 +79,9 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         let facts = facts(config, &report, started);
         let server = Server::start(&config.daemon.socket, facts, asker)?;
         let grace = config.daemon.stop_grace;
-        let event_loop =
-            EventLoop::new(engine, planes, Planes::outcomes, transports, records, journal, grace)
-                .taken_over(adopted.iter().map(|media| &media.plan))
-                .on_stop(|| tell_system(&[NotifyState::Stopping]));
+        let event_loop = EventLoop::new(engine, planes, Planes::figures, transports, records, journal, grace)
+            .taken_over(adopted.iter().map(|media| &media.plan))
+            .on_stop(|| tell_system(&[NotifyState::Stopping]));
 
         info!(instance = config.instance, version = env!("CARGO_PKG_VERSION"), "serving");
         tell_system(&[NotifyState::Ready]);

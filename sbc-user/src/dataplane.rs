@@ -10,6 +10,7 @@ pub mod fake;
 pub mod planes;
 mod prime;
 pub mod relay;
+mod relay_reason;
 mod send_once;
 pub mod xdp;
 
@@ -23,6 +24,15 @@ use sbc_core::media::command::{MediaCommand, MediaEvent, MediaResult, StreamCoun
 use sbc_core::media::plan::{MediaPlan, Placement};
 
 use crate::trace::{TraceOrder, TraceView};
+
+/// What a dataplane counted, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Packets by outcome.
+    pub outcomes: Vec<(&'static str, u64)>,
+    /// Streams that went to the relay, by the reason why the kernel does not carry them.
+    pub relay_streams: Vec<(&'static str, u64)>,
+}
 
 /// What carries media.
 ///

@@ -24,7 +24,7 @@ use tracing::{info, warn};
 
 use crate::admin::{Answer, Question, Request, ShellStatus, dto};
 use crate::clock::{SystemRng, now};
-use crate::dataplane::{Dataplane, DataplaneEvent};
+use crate::dataplane::{Dataplane, DataplaneEvent, Figures};
 use crate::record_sink::RecordSink;
 use crate::store::Journal;
 use crate::transport::{TransportEvent, Transports};
@@ -83,8 +83,8 @@ enum Asker {
 pub struct EventLoop<D> {
     engine: Engine<SystemRng>,
     dataplane: D,
-    /// Packet outcomes of the dataplane by name.
-    outcomes: fn(&D) -> Vec<(&'static str, u64)>,
+    /// What the dataplane counted.
+    figures: fn(&D) -> Figures,
     transports: Transports,
     records: RecordSink,
     remember: Remember,
@@ -116,7 +116,7 @@ impl<D: Dataplane> EventLoop<D> {
     pub fn new(
         engine: Engine<SystemRng>,
         dataplane: D,
-        outcomes: fn(&D) -> Vec<(&'static str, u64)>,
+        figures: fn(&D) -> Figures,
         transports: Transports,
         records: RecordSink,
         journal: Journal,
@@ -125,7 +125,7 @@ impl<D: Dataplane> EventLoop<D> {
         Self {
             engine,
             dataplane,
-            outcomes,
+            figures,
             transports,
             records,
             remember: Remember::new(journal),
@@ -366,12 +366,14 @@ impl<D: Dataplane> EventLoop<D> {
     }
 
     fn shell_status(&self) -> ShellStatus {
+        let Figures { outcomes, relay_streams } = (self.figures)(&self.dataplane);
         ShellStatus {
             connections: self.transports.connections(),
             records_lost: self.records.lost(),
             store_lost: self.remember.lost(),
             transport: self.transports.counters().list(),
-            dataplane: (self.outcomes)(&self.dataplane),
+            dataplane: outcomes,
+            relay_streams,
         }
     }
 

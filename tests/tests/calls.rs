@@ -224,6 +224,7 @@ fn a_learned_caller_keeps_its_place() {
     assert_eq!((carried.from_caller, carried.from_callee), (200, 200), "{}", records[0]);
     let status = bench.sbcd.ask("status").unwrap();
     assert_eq!(status["dataplane_counters"]["drop_wrong_source"], json!(INTRUSIONS), "{status}");
+    assert_eq!(status["relay_streams"]["no_route"], json!(0), "{status}");
 }
 
 #[test]

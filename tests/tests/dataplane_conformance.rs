@@ -335,7 +335,7 @@ impl OverVeth for Planes {
     }
 
     fn outcomes(&self) -> HashMap<&'static str, u64> {
-        self.outcomes().into_iter().collect()
+        self.figures().outcomes.into_iter().collect()
     }
 
     fn stop(self) -> std::io::Result<()> {

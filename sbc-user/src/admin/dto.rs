@@ -124,6 +124,9 @@ pub struct Status {
     pub transport_counters: BTreeMap<String, u64>,
     /// What became of media packets, by name of the outcome.
     pub dataplane_counters: BTreeMap<String, u64>,
+    /// Streams that went to the relay since the start, by the reason why the kernel does not carry them.
+    #[serde(default)]
+    pub relay_streams: BTreeMap<String, u64>,
 }
 
 impl Status {
@@ -156,6 +159,7 @@ impl Status {
             engine_counters: named(&engine.counters),
             transport_counters: named(&shell.transport),
             dataplane_counters: named(&shell.dataplane),
+            relay_streams: named(&shell.relay_streams),
         }
     }
 }

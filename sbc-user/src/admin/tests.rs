@@ -232,6 +232,7 @@ fn answer(mut questions: mpsc::Receiver<Question>) {
                     shell: ShellStatus {
                         connections: 5,
                         dataplane: vec![("wrong source", 6)],
+                        relay_streams: vec![("no_route", 7)],
                         ..ShellStatus::default()
                     },
                 },
@@ -260,6 +261,7 @@ async fn status_and_calls_are_told_over_the_socket() {
     );
     assert_eq!(status.engine_counters["loop"], 4);
     assert_eq!(status.dataplane_counters["wrong source"], 6);
+    assert_eq!(status.relay_streams["no_route"], 7);
 
     let calls: Calls = client::get(&place.socket(), "/v1/calls").await.unwrap();
     let call = &calls.calls[0];

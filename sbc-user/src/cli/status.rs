@@ -64,6 +64,7 @@ fn render(status: &Status) -> String {
         ("sip", &status.engine_counters),
         ("transport", &status.transport_counters),
         ("media", &status.dataplane_counters),
+        ("streams of the relay", &status.relay_streams),
     ] {
         for (name, value) in nonzero(counted) {
             counters.add_row([by, name, &value.to_string()]);
@@ -112,7 +113,29 @@ pub(super) fn duration(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use sbc_core::command::EngineStatus;
+
     use super::*;
+    use crate::admin::ShellStatus;
+    use crate::admin::dto::Facts;
+
+    #[test]
+    fn the_table_says_why_streams_are_the_relays() {
+        let facts = Facts {
+            instance: "test".to_owned(),
+            started: Instant::now(),
+            listeners: Vec::new(),
+            media_addresses: Vec::new(),
+        };
+        let relay_streams = vec![("no_route", 7), ("other_family", 0)];
+        let shell = ShellStatus { relay_streams, ..ShellStatus::default() };
+        let out = render(&Status::new(&facts, &EngineStatus::default(), &shell));
+        let row = out.lines().find(|line| line.contains("no_route")).expect("a row");
+        assert!(row.contains("streams of the relay") && row.trim_end().ends_with('7'), "{row}");
+        assert!(!out.contains("other_family"), "{out}");
+    }
 
     #[test]
     fn a_time_span_shows_its_two_largest_units() {

@@ -25,7 +25,7 @@ use sbc_core::media::command::{MediaCommand, StreamCounters};
 
 use super::relay::Relay;
 use super::xdp::{self, AddressReport, MediaBind, StartError, Xdp};
-use super::{Dataplane, DataplaneEvent, Difference, MediaCheckpoint};
+use super::{Dataplane, DataplaneEvent, Difference, Figures, MediaCheckpoint};
 use crate::trace::{TraceOrder, TraceView};
 use choice::Choice;
 use reserved::ReservedPorts;
@@ -184,14 +184,17 @@ impl Planes {
         fds
     }
 
-    /// How often packets had which outcome, by the outcome's name, in the kernel and in the relay together.
+    /// How often packets had which outcome, in the kernel and in the relay together, and why streams are the relay's.
     #[must_use]
-    pub fn outcomes(&self) -> Vec<(&'static str, u64)> {
+    pub fn figures(&self) -> Figures {
         let mut outcomes = self.choice.relay.outcomes();
         for (counter, count) in self.choice.kernel.as_ref().map(Xdp::outcomes).unwrap_or_default() {
             outcomes.iter_mut().filter(|(it, _)| *it == counter).for_each(|(_, sum)| *sum += count);
         }
-        outcomes.into_iter().map(|(counter, count)| (counter.name(), count)).collect()
+        Figures {
+            outcomes: outcomes.into_iter().map(|(counter, count)| (counter.name(), count)).collect(),
+            relay_streams: self.choice.relay_streams(),
+        }
     }
 
     /// Where the kernel's objects are pinned, if it serves any interface.

@@ -187,7 +187,8 @@ impl Xdp {
             .into_iter()
             .map(|key| (key, self.neighbours.state(key)))
             .collect();
-        let lost = states.iter().find_map(|(key, state)| obstacle(*key, *state));
+        let lost =
+            states.iter().find_map(|(key, state)| obstacle(*key, *state)).map(|objection| objection.error);
         let unresolved = states.iter().find(|(_, state)| *state == PathState::Waiting).map(|(key, _)| *key);
         if lost.is_none() && unresolved.is_some() && now < waiting.until {
             return;

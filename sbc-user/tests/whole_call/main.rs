@@ -17,6 +17,7 @@ use sbc_user::admin::dto::{Calls, Record};
 use sbc_user::admin::{Answer, dto};
 use sbc_user::clock::{SystemRng, now};
 use sbc_user::config::{Config, OtherHost};
+use sbc_user::dataplane::Figures;
 use sbc_user::dataplane::relay::Relay;
 use sbc_user::eventloop::{EventLoop, Inlets, Readiness, Signal};
 use sbc_user::record_sink::RecordSink;
@@ -131,8 +132,15 @@ async fn with_sbc<Scenario: Future<Output = ()>>(
     let engine = Engine::new(engine_config, SystemRng, now());
     let records = RecordSink::open(&config.daemon.record).unwrap();
     let journal = Journal::start(Memory::default()).unwrap();
-    let event_loop =
-        EventLoop::new(engine, relay, |_| Vec::new(), transports, records, journal, config.daemon.stop_grace);
+    let event_loop = EventLoop::new(
+        engine,
+        relay,
+        |_| Figures::default(),
+        transports,
+        records,
+        journal,
+        config.daemon.stop_grace,
+    );
     let run = event_loop.run(Inlets { transport, questions, signals: signal_inlet, media });
     let run = tokio::time::timeout(3 * PATIENCE, run);
     let (remains, ()) = tokio::join!(run, scenario(Controls { signals, asker }));

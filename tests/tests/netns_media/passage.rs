@@ -180,7 +180,7 @@ fn an_update_loses_no_packet() {
         assert!(updates > 10, "{updates}");
         let counters = border.planes.counters(CALL);
         assert_eq!(counters[0].from_caller.rtp_kernel, u64::from(PACKETS));
-        for (outcome, count) in border.planes.outcomes() {
+        for (outcome, count) in border.planes.figures().outcomes {
             assert!(!outcome.starts_with("drop_") || count == 0, "{outcome}: {count}");
         }
         border.planes.stop().unwrap();

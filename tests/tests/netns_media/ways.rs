@@ -21,6 +21,7 @@ fn a_peer_on_this_host_is_served_by_the_relay() {
         remote.caller.local_rtp_port += 2;
         remote.callee.local_rtp_port += 2;
         assert_eq!(border.install(vec![local, remote]), [Placement::Relay, Placement::Kernel]);
+        assert_eq!(border.relay_streams(), [("peer_on_this_host", 1)]);
         let caller = bind(&world.caller, CALLER, CALLER_PORT);
         let callee = bind(&world.border, INSIDE, 6000);
         let (outside, inside) = (address(OUTSIDE, OUTSIDE_PORT), address(INSIDE, INSIDE_PORT));
@@ -49,6 +50,7 @@ fn a_neighbour_that_does_not_answer_leaves_the_stream_to_the_relay() {
         let asked = Instant::now();
         assert_eq!(border.install(vec![stream]), [Placement::Relay]);
         assert!(asked.elapsed() < xdp::NEXT_HOP_WAIT * 4, "the wait is bounded");
+        assert_eq!(border.relay_streams(), [("no_route", 1)]);
         border.planes.stop().unwrap();
     });
 }

@@ -210,8 +210,14 @@ impl Border {
         self.apply(MediaCommand::Install(MediaPlan { call, streams })).unwrap().placements
     }
 
+    /// Why the relay has streams, and how many for each reason.
+    pub(super) fn relay_streams(&self) -> Vec<(&'static str, u64)> {
+        self.planes.figures().relay_streams.into_iter().filter(|(_, count)| *count > 0).collect()
+    }
+
     pub(super) fn outcome(&self, name: &str) -> u64 {
-        self.planes.outcomes().iter().find(|(outcome, _)| *outcome == name).map(|(_, count)| *count).unwrap()
+        let outcomes = self.planes.figures().outcomes;
+        outcomes.iter().find(|(outcome, _)| *outcome == name).map(|(_, count)| *count).unwrap()
     }
 
     pub(super) fn hears_latch(&mut self) -> MediaEvent {

@@ -25,6 +25,7 @@ use sbc_core::media::plan::{MediaPlan, Placement, StreamPlan};
 use super::held::HeldPorts;
 use crate::dataplane::carrier::{Carrier, Claim, StandsBy};
 use crate::dataplane::counters::add_stream;
+use crate::dataplane::relay_reason::{Objection, RelayReason, RelayReasons};
 use crate::dataplane::xdp::Xdp;
 use crate::dataplane::{Dataplane, DataplaneEvent, Difference, KernelPair, MediaCheckpoint};
 use crate::trace::{TraceOrder, TraceView};
@@ -32,7 +33,7 @@ use crate::trace::{TraceOrder, TraceView};
 /// What the choice asks of the kernel besides carrying media.
 pub(crate) trait Kernel: Carrier {
     /// Why it cannot carry a stream of a call, as far as is known without waiting.
-    fn objection(&mut self, now: Instant, call: CallId, stream: &StreamPlan) -> Option<MediaError>;
+    fn objection(&mut self, now: Instant, call: CallId, stream: &StreamPlan) -> Option<Objection>;
 
     /// Lets packets to these streams' ports pass to the relay, and no longer those to streams named before.
     fn relay_streams(&mut self, call: CallId, streams: &[StreamPlan]);
@@ -45,7 +46,7 @@ pub(crate) trait Kernel: Carrier {
 }
 
 impl Kernel for Xdp {
-    fn objection(&mut self, now: Instant, call: CallId, stream: &StreamPlan) -> Option<MediaError> {
+    fn objection(&mut self, now: Instant, call: CallId, stream: &StreamPlan) -> Option<Objection> {
         Self::objection(self, now, call, stream)
     }
 
@@ -73,6 +74,8 @@ pub(crate) struct Choice<K, R> {
     /// Commands given to a carrier and not yet answered.
     steps: HashMap<OpId, CallId>,
     next_step: u64,
+    /// Streams that went to the relay since the start.
+    reasons: RelayReasons,
     events: VecDeque<DataplaneEvent>,
 }
 
@@ -80,6 +83,8 @@ pub(crate) struct Choice<K, R> {
 struct Call {
     /// The streams of the plan, in its order, and what carries each; `None` before the first plan.
     plan: Option<Vec<(StreamPlan, Placement)>>,
+    /// Why the relay has those that it has, by m-line.
+    relayed: BTreeMap<u8, RelayReason>,
     /// Counted by carriers that no longer have the stream, by m-line.
     past: BTreeMap<u8, StreamCounters>,
     task: Option<Task>,
@@ -92,6 +97,8 @@ struct Task {
     step: Step,
     /// The plan that shall be, and what shall carry each stream.
     wanted: Vec<(StreamPlan, Placement)>,
+    /// Why the relay shall have those that it shall have, by m-line.
+    relayed: BTreeMap<u8, RelayReason>,
     /// What each carrier had counted for streams that it shall not have any more.
     leaving: Vec<StreamCounters>,
     /// Who had claimed ports of the plan before.
@@ -100,7 +107,14 @@ struct Task {
 
 impl Task {
     fn new(op: OpId, step: Step) -> Self {
-        Self { op, step, wanted: Vec::new(), leaving: Vec::new(), claims: Vec::new() }
+        Self {
+            op,
+            step,
+            wanted: Vec::new(),
+            relayed: BTreeMap::new(),
+            leaving: Vec::new(),
+            claims: Vec::new(),
+        }
     }
 
     /// The claims that still hold when a plan takes the place of the one before.
@@ -142,6 +156,7 @@ impl<K: Kernel, R: StandsBy> Choice<K, R> {
             ports: HeldPorts::default(),
             steps: HashMap::new(),
             next_step: 0,
+            reasons: RelayReasons::default(),
             events: VecDeque::new(),
         }
     }
@@ -163,7 +178,10 @@ impl<K: Kernel, R: StandsBy> Choice<K, R> {
             if let Some(kernel) = &mut self.kernel {
                 kernel.relay_streams(*call, &relayed.streams);
             }
+            let again =
+                relayed.streams.iter().map(|stream| (stream.mline, RelayReason::RelayedBefore)).collect();
             self.calls.insert(*call, Call { plan: Some(plan), ..Call::default() });
+            self.count_relayed(*call, again);
             self.stand_by(now, *call);
             return true;
         }
@@ -225,13 +243,20 @@ impl<K: Kernel, R: StandsBy> Choice<K, R> {
                     return self.answer(now, plan.call, op, Err(MediaError::PortInUse(port)));
                 }
                 let mut wanted = Vec::with_capacity(plan.streams.len());
+                let mut relayed = BTreeMap::new();
                 for stream in plan.streams {
                     let objection = match &mut self.kernel {
                         Some(kernel) => kernel.objection(now, plan.call, &stream),
-                        None => Some(MediaError::NoRoute((stream.caller.local_ip, 0).into())),
+                        None => {
+                            let nowhere = MediaError::NoRoute((stream.caller.local_ip, 0).into());
+                            Some(RelayReason::NoKernel.because(nowhere))
+                        }
                     };
-                    if let (Some(reason), true) = (&objection, self.kernel.is_some()) {
-                        tracing::debug!(call = %plan.call, mline = stream.mline, %reason, "the relay carries a stream");
+                    if let Some(Objection { reason, error }) = &objection {
+                        relayed.insert(stream.mline, *reason);
+                        if self.kernel.is_some() {
+                            tracing::debug!(call = %plan.call, mline = stream.mline, reason = %error, "the relay carries a stream");
+                        }
                     }
                     wanted.push((
                         stream,
@@ -241,7 +266,7 @@ impl<K: Kernel, R: StandsBy> Choice<K, R> {
                 let mut claims = self.kernel.as_ref().map(|it| it.claims(plan.call)).unwrap_or_default();
                 claims.extend(self.relay.claims(plan.call));
                 let call = self.calls.entry(plan.call).or_default();
-                call.task = Some(Task { wanted, claims, ..Task::new(op, Step::Kernel) });
+                call.task = Some(Task { wanted, relayed, claims, ..Task::new(op, Step::Kernel) });
                 self.kernel_step(now, plan.call);
             }
             MediaCommand::Remove(call) => self.remove(now, call, op),
@@ -297,8 +322,9 @@ impl<K: Kernel, R: StandsBy> Choice<K, R> {
             (Step::Kernel, Err(error @ MediaError::PortInUse(_))) => self.fail(now, id, error),
             (Step::Kernel, Err(reason)) => {
                 tracing::debug!(call = %id, %reason, "the relay carries all streams");
-                for (_, placement) in &mut task.wanted {
+                for (stream, placement) in &mut task.wanted {
                     *placement = Placement::Relay;
+                    task.relayed.entry(stream.mline).or_insert(RelayReason::from(&reason));
                 }
                 task.leaving.clear();
                 self.kernel_step(now, id);
@@ -365,9 +391,26 @@ impl<K: Kernel, R: StandsBy> Choice<K, R> {
         call.past.retain(|mline, _| task.wanted.iter().any(|(stream, _)| stream.mline == *mline));
         let before = call.plan.replace(task.wanted);
         self.ports.give_back(streams_of(before.as_ref()), streams_of(call.plan.as_ref()));
+        self.count_relayed(id, task.relayed);
         self.stand_by(now, id);
         self.relay.teach(now, id, &claims);
         self.answer(now, id, task.op, Ok(MediaDone { placements, counters: Vec::new() }));
+    }
+
+    /// How many streams went to the relay, by reason.
+    pub(crate) fn relay_streams(&self) -> Vec<(&'static str, u64)> {
+        self.reasons.list()
+    }
+
+    /// Counts the streams of a plan that the relay has now and did not have for this reason before.
+    fn count_relayed(&mut self, id: CallId, relayed: BTreeMap<u8, RelayReason>) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut call.relayed, relayed);
+        for (mline, reason) in &call.relayed {
+            if before.get(mline) != Some(reason) {
+                self.reasons.count(*reason);
+            }
+        }
     }
 
     /// Has the relay take what the kernel passes of its streams.

@@ -14,6 +14,7 @@ use super::encode::{self, Accept, CALLEE, CALLER, RTCP, RTP, StreamState};
 use super::flows::{Family, Flows, SlotKey};
 use super::neighbours::{PathKey, PathState};
 use crate::dataplane::counters::add;
+use crate::dataplane::relay_reason::Objection;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
@@ -37,9 +38,9 @@ pub(super) struct Call {
 
 impl Xdp {
     /// Why the kernel cannot carry a stream of a call, as far as is known without waiting.
-    pub fn objection(&mut self, now: Instant, call: CallId, stream: &StreamPlan) -> Option<MediaError> {
+    pub(crate) fn objection(&mut self, now: Instant, call: CallId, stream: &StreamPlan) -> Option<Objection> {
         let ways = match self.ways(call, stream) {
-            Err(error) => return Some(error),
+            Err(objection) => return Some(objection),
             Ok(ways) => ways,
         };
         let paths: Vec<PathKey> = ways.iter().flat_map(|side| side.paths()).collect();
@@ -99,17 +100,17 @@ impl Xdp {
     /// Whether the plan can be carried as far as is known now; acquires its paths.
     pub(super) fn admit(&mut self, now: Instant, plan: &MediaPlan) -> Result<Vec<PathKey>, MediaError> {
         self.check_slots(plan)?;
-        let ways =
-            plan.streams.iter().map(|stream| self.ways(plan.call, stream)).collect::<Result<Vec<_>, _>>()?;
+        let ways = plan.streams.iter().map(|stream| self.ways(plan.call, stream));
+        let ways = ways.collect::<Result<Vec<_>, _>>().map_err(|objection| objection.error)?;
         let paths: Vec<PathKey> = ways.iter().flatten().flat_map(|side| side.paths()).collect();
         for key in &paths {
             self.neighbours.acquire(*key);
         }
-        if let Some(error) =
+        if let Some(objection) =
             plan.streams.iter().zip(&ways).find_map(|(stream, ways)| self.obstacle(stream, ways))
         {
             self.release(now, paths);
-            return Err(error);
+            return Err(objection.error);
         }
         Ok(paths)
     }

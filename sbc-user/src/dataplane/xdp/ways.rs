@@ -10,6 +10,7 @@ use super::Xdp;
 use super::encode::{self, CALLEE, CALLER, RTCP, RTP, Toward};
 use super::flows::{Family, SlotKey};
 use super::neighbours::{HopId, PathKey, PathState};
+use crate::dataplane::relay_reason::{Objection, RelayReason};
 use sbc_common::flow::SlotIndex;
 
 /// Least MTU of the hop to an IPv6 side whose other side is IPv4: what arrives with up to 1280 bytes, the size that
@@ -61,10 +62,10 @@ impl SideWays {
 
 impl Xdp {
     /// The ways to both sides, if the kernel can serve such a stream at all.
-    pub(super) fn ways(&self, call: CallId, stream: &StreamPlan) -> Result<[SideWays; 2], MediaError> {
+    pub(super) fn ways(&self, call: CallId, stream: &StreamPlan) -> Result<[SideWays; 2], Objection> {
         let sides = [&stream.caller, &stream.callee];
         for side in sides {
-            self.address_slot(side)?;
+            self.address_slot(side).map_err(|error| RelayReason::AddressNotServed.because(error))?;
             let allowed = match side.source {
                 SourcePolicy::Learn { allowed, .. } => Some(SocketAddr::new(allowed.addr, 0)),
                 SourcePolicy::Signalled => None,
@@ -72,7 +73,7 @@ impl Xdp {
             let peer = side.peer.map(|peer| [peer.rtp, peer.rtcp]);
             let other_family = |address: &SocketAddr| address.is_ipv4() != side.local_ip.is_ipv4();
             if let Some(address) = peer.into_iter().flatten().chain(allowed).find(other_family) {
-                return Err(MediaError::NoRoute(address));
+                return Err(RelayReason::OtherFamily.because(MediaError::NoRoute(address)));
             }
         }
         // The program goes on in a second slot within IPv4 only.
@@ -101,7 +102,7 @@ impl Xdp {
     }
 
     /// What keeps the kernel from carrying a stream, of what is known of its ways now.
-    pub(super) fn obstacle(&self, stream: &StreamPlan, ways: &[SideWays; 2]) -> Option<MediaError> {
+    pub(super) fn obstacle(&self, stream: &StreamPlan, ways: &[SideWays; 2]) -> Option<Objection> {
         let lost = || {
             let required = ways.iter().flat_map(SideWays::required);
             required.into_iter().find_map(|key| obstacle(key, self.neighbours.state(key)))
@@ -115,10 +116,10 @@ impl Xdp {
                 .find_map(|key| {
                     let mtu = self.neighbours.mtu(key)?;
                     (mtu < MIXED_MTU).then(|| {
-                        MediaError::System(format!(
+                        RelayReason::MtuTooSmall.because(MediaError::System(format!(
                             "an MTU of {mtu} towards {} is too small for IPv4 that becomes IPv6",
                             key.1
-                        ))
+                        )))
                     })
                 })
         };
@@ -185,13 +186,15 @@ fn side_ways(side: &StreamSide, into_other_call: impl Fn(SocketAddr) -> Option<u
 }
 
 /// What keeps the kernel from using a path, if it is not just a matter of time.
-pub(super) fn obstacle((local, peer): PathKey, state: PathState) -> Option<MediaError> {
-    let peer = SocketAddr::new(peer, 0);
+pub(super) fn obstacle((local, peer): PathKey, state: PathState) -> Option<Objection> {
+    let no_way = MediaError::NoRoute(SocketAddr::new(peer, 0));
+    let not_ours = MediaError::NotOurs(SocketAddr::new(local, 0));
     match state {
         PathState::Ready(_) | PathState::Waiting => None,
-        PathState::Local | PathState::NotServed => Some(MediaError::NotOurs(SocketAddr::new(local, 0))),
-        PathState::Unreachable => Some(MediaError::NoRoute(peer)),
-        PathState::Full => Some(MediaError::Full("next hops")),
+        PathState::Local => Some(RelayReason::PeerOnThisHost.because(not_ours)),
+        PathState::NotServed => Some(RelayReason::EgressNotServed.because(not_ours)),
+        PathState::Unreachable => Some(RelayReason::NoRoute.because(no_way)),
+        PathState::Full => Some(RelayReason::NextHopsFull.because(MediaError::Full("next hops"))),
     }
 }
 
@@ -239,6 +242,19 @@ mod tests {
         assert_eq!(of(learn("192.0.2.0", 24), nat), (way("10.0.0.1", false), None));
         assert_eq!(of(learn("192.0.2.0", 24), Some("192.0.2.9:4000")), (way("192.0.2.9", true), None));
         assert_eq!(of(learn("0.0.0.0", 0), None), (Way::Nowhere, None));
+    }
+
+    #[test]
+    fn what_keeps_the_kernel_from_a_way_has_a_name() {
+        use super::super::neighbours::HopId;
+
+        let of = |state| obstacle(path("192.0.2.1"), state).map(|objection| objection.reason);
+        assert_eq!(of(PathState::Ready(HopId(1))), None);
+        assert_eq!(of(PathState::Waiting), None);
+        assert_eq!(of(PathState::Local), Some(RelayReason::PeerOnThisHost));
+        assert_eq!(of(PathState::NotServed), Some(RelayReason::EgressNotServed));
+        assert_eq!(of(PathState::Unreachable), Some(RelayReason::NoRoute));
+        assert_eq!(of(PathState::Full), Some(RelayReason::NextHopsFull));
     }
 
     #[test]

@@ -57,8 +57,9 @@ impl Carrier for TestKernel {
 }
 
 impl Kernel for TestKernel {
-    fn objection(&mut self, _now: Instant, _call: CallId, stream: &StreamPlan) -> Option<MediaError> {
-        self.refuses.contains(&stream.mline).then(|| MediaError::NotOurs(([127, 0, 0, 1], 0).into()))
+    fn objection(&mut self, _now: Instant, _call: CallId, stream: &StreamPlan) -> Option<Objection> {
+        let error = || MediaError::NotOurs(([127, 0, 0, 1], 0).into());
+        self.refuses.contains(&stream.mline).then(|| RelayReason::PeerOnThisHost.because(error()))
     }
 
     fn relay_streams(&mut self, _call: CallId, streams: &[StreamPlan]) {
@@ -124,6 +125,11 @@ impl Bench {
         assert_eq!(answered, op);
         assert_eq!(self.done(), None, "exactly one");
         result.map(|done| done.placements)
+    }
+
+    /// What was counted of reasons, without those that were not.
+    fn reasons(&self) -> Vec<(&'static str, u64)> {
+        self.choice.relay_streams().into_iter().filter(|(_, count)| *count > 0).collect()
     }
 
     /// A packet from the caller of the stream; whether it was forwarded.
@@ -200,6 +206,30 @@ fn what_the_kernel_fails_to_take_the_relay_takes() {
 }
 
 #[test]
+fn each_stream_of_the_relay_is_counted_once_with_its_reason() {
+    let mut bench = Bench::new(&[1, 2]);
+    assert_eq!(bench.reasons(), []);
+    bench.install(&[stream(0), stream(1), stream(2)]).unwrap();
+    assert_eq!(bench.reasons(), [("peer_on_this_host", 2)]);
+    // The same plan again is nothing new.
+    bench.install(&[stream(0), stream(1), stream(2)]).unwrap();
+    assert_eq!(bench.reasons(), [("peer_on_this_host", 2)]);
+    // What the kernel refuses later has a reason of its own; the others keep theirs.
+    bench.kernel().fake.fail_next(MediaError::NoRoute(([198, 51, 100, 1], 0).into()));
+    bench.install(&[stream(0), stream(1)]).unwrap();
+    assert_eq!(bench.reasons(), [("peer_on_this_host", 2), ("no_route", 1)]);
+    // A plan that fails counts nothing; a stream that the kernel had meanwhile is counted again.
+    bench.kernel().refuses.clear();
+    bench.install(&[stream(0), stream(1)]).unwrap();
+    bench.kernel().refuses.insert(1);
+    bench.choice.relay.fail_next(MediaError::Full("sockets"));
+    assert!(bench.install(&[stream(0), stream(1)]).is_err());
+    assert_eq!(bench.reasons(), [("peer_on_this_host", 2), ("no_route", 1)]);
+    bench.install(&[stream(0), stream(1)]).unwrap();
+    assert_eq!(bench.reasons(), [("peer_on_this_host", 3), ("no_route", 1)]);
+}
+
+#[test]
 fn a_port_of_another_call_is_not_given_to_the_relay() {
     let mut bench = Bench::new(&[]);
     bench.install(&[stream(0)]).unwrap();
@@ -255,6 +285,7 @@ fn without_a_kernel_the_relay_carries_everything() {
         panic!("no answer")
     };
     assert_eq!(done.placements, [Placement::Relay]);
+    assert!(choice.relay_streams().contains(&("no_kernel", 1)));
     choice.apply(Instant::now(), OpId(2), MediaCommand::Remove(CALL));
     assert!(matches!(choice.poll_event(), Some(DataplaneEvent::Done { op: OpId(2), result: Ok(_) })));
 }
