@@ -244,8 +244,13 @@ impl Allowed {
     }
 
     /// Whether a source may claim a slot in `Learning`.
+    ///
+    /// Nobody may who cannot be answered: port 0, "this network", loopback, multicast and all above it.
     #[inline(always)]
     pub const fn may_claim(self, source: Endpoint) -> bool {
+        if matches!(source.address[0], 0 | 127 | 224..) || u16::from_ne_bytes(source.port) == 0 {
+            return false;
+        }
         // In 64 bits, where a shift by 32 is one.
         let beyond = if self.prefix > 32 { 0 } else { 32 - self.prefix as u64 };
         let compared = (u32::MAX as u64) >> beyond << beyond;
@@ -548,9 +553,25 @@ mod tests {
             assert_eq!([4, 5, 6, 200].map(|last| allowed.may_claim(source(last, 99))), expected, "/{prefix}");
         }
         assert!(Allowed::any_port([0; 4], 0).may_claim(source(1, 1)));
-        assert!(!Allowed::any_port([128, 0, 0, 0], 1).may_claim(Endpoint::new([127, 255, 255, 255], 1)));
+        assert!(!Allowed::any_port([128, 0, 0, 0], 1).may_claim(Endpoint::new([126, 255, 255, 255], 1)));
         let one_port = Allowed { port: 99u16.to_be_bytes(), ..Allowed::any_port([203, 0, 113, 0], 24) };
         assert_eq!([98, 99].map(|port| one_port.may_claim(source(7, port))), [false, true]);
+    }
+
+    #[test]
+    fn who_cannot_be_answered_cannot_claim() {
+        let claims = |address, port, prefix| {
+            Allowed::any_port(address, prefix).may_claim(Endpoint::new(address, port))
+        };
+        for first in 0..=255 {
+            for address in [[first, 0, 0, 0], [first, 9, 8, 7], [first, 255, 255, 255]] {
+                let answerable = !matches!(first, 0 | 127 | 224..=255);
+                for prefix in [0, 8, 32] {
+                    assert_eq!(claims(address, 9, prefix), answerable, "{address:?}/{prefix}");
+                    assert!(!claims(address, 0, prefix), "{address:?}/{prefix} from port 0");
+                }
+            }
+        }
     }
 
     #[test]

@@ -76,14 +76,15 @@ impl Allowed6 {
 
 /// Whether a source may claim a slot in `Learning`; both as their words in the map.
 ///
-/// Nobody may who cannot be answered: multicast, and what begins with 64 zero bits (unspecified, loopback, IPv4-mapped).
+/// Nobody may who cannot be answered: port 0, multicast, and what begins with 64 zero bits (unspecified, loopback,
+/// IPv4-mapped).
 /// A link-local source may only if the prefix says so, because its address means something on its own link only.
 #[inline(always)]
 pub const fn may_claim(expected: [u64; 3], source: [u64; 3]) -> bool {
     let ([port, port_low, prefix, ..], [first, second, ..]) =
         (expected[2].to_ne_bytes(), source[0].to_ne_bytes());
     let link_local = first == 0xfe && second & 0xc0 == 0x80;
-    if source[0] == 0 || first == 0xff || link_local && prefix < 10 {
+    if source[0] == 0 || first == 0xff || link_local && prefix < 10 || port_of(source[2]) == 0 {
         return false;
     }
     let port = u16::from_ne_bytes([port, port_low]);
@@ -411,11 +412,12 @@ mod tests {
 
     #[test]
     fn who_cannot_be_answered_cannot_claim() {
-        let claims = |text: u128, prefix| {
+        let claims_from = |port, text: u128, prefix| {
             let allowed = Allowed6::any_port(text.to_be_bytes(), prefix);
-            may_claim(allowed.to_words(), Endpoint6::new(text.to_be_bytes(), 9).to_words())
+            may_claim(allowed.to_words(), Endpoint6::new(text.to_be_bytes(), port).to_words())
         };
-        assert!(claims(0xfd00 << 112 | 1, 0));
+        let claims = |text, prefix| claims_from(9, text, prefix);
+        assert!(claims(0xfd00 << 112 | 1, 0) && !claims_from(0, 0xfd00 << 112 | 1, 0));
         for address in [0, 1, 0xffff_c000_0201, 0xff02 << 112 | 1] {
             assert!(!claims(address, 0) && !claims(address, 128), "{address:x}");
         }

@@ -241,6 +241,10 @@ fn our_address(ifindex: u32, link: &Link, destination: u32) -> Option<&'static A
 /// The packet comes from the source that the flow accepts; the first one of a learning flow becomes that source.
 #[inline(always)]
 fn admit(slot: &Slot, index: SlotIndex, head: FlowHead, source: u64) -> Result<(), DropReason> {
+    // Nobody sends from port 0: it is how the slot of a side that nobody may send to is written.
+    if source & Endpoint::PORT_MASK == 0 {
+        return Err(DropReason::WrongSource);
+    }
     let learned = slot.word::<{ FlowSlot::LEARNED_SOURCE }>();
     if let Some(endpoint) = Learned::from_word(learned).endpoint(head.generation) {
         return if endpoint.to_word() == source { Ok(()) } else { Err(DropReason::WrongSource) };

@@ -195,12 +195,30 @@ fn a_prefix_may_claim_and_a_port_may_be_given() {
     }
 }
 
-/// Packets of many sources, none of which may send: addresses beside the allowed one and ports of others.
+#[test]
+fn who_cannot_be_answered_does_not_claim() {
+    let Some(mut kernel) = Kernel::with_call("who_cannot_be_answered_does_not_claim") else { return };
+    kernel.let_outside_learn();
+    kernel.edit(OUTSIDE_RTP, |slot| slot.expected = Allowed::any_port([0; 4], 0));
+    for source in unanswerable() {
+        let packet = Packet::rtp(source, (OUTSIDE, OUTSIDE_PORT));
+        assert_eq!(kernel.run(&packet.bytes()).counted, [DropWrongSource], "{source:?}");
+    }
+    assert_eq!(kernel.slot(OUTSIDE_RTP).learned_source, Learned::default());
+    assert_eq!(kernel.run(&from_port(4321).bytes()).counted, [ForwardOther, Claimed]);
+}
+
+/// Sources that no packet could be sent back to.
+fn unanswerable() -> impl Iterator<Item = ([u8; 4], u16)> {
+    let addresses = [[0; 4], [0, 1, 2, 3], [127, 0, 0, 1], [224, 0, 0, 1], [240, 0, 0, 1], [255; 4]];
+    addresses.into_iter().flat_map(|address| [(address, 0), (address, 4000)]).chain([(OUTSIDE_PEER.0, 0)])
+}
+
+/// Packets of many sources, none of which may send: addresses beside the allowed one, ports of others, and what nobody
+/// can be.
 fn spray() -> impl Iterator<Item = Packet> {
-    (0..200u16).map(|n| {
-        let source = ([203, 0, (n >> 8) as u8 ^ 0x55, n as u8], 1024 + n * 300);
-        Packet::rtp(source, (OUTSIDE, OUTSIDE_PORT))
-    })
+    let others = (0..200u16).map(|n| ([203, 0, (n >> 8) as u8 ^ 0x55, n as u8], 1024 + n * 300));
+    others.chain(unanswerable()).map(|source| Packet::rtp(source, (OUTSIDE, OUTSIDE_PORT)))
 }
 
 #[test]

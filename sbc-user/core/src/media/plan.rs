@@ -87,10 +87,22 @@ impl SourcePolicy {
     #[must_use]
     pub fn lets_claim(&self, from: SocketAddr) -> bool {
         match self {
-            Self::Learn { allowed, window } => window.open && allowed.contains(from.ip()),
+            Self::Learn { allowed, window } => {
+                window.open && is_answerable(from) && allowed.contains(from.ip())
+            }
             Self::Signalled => false,
         }
     }
+}
+
+/// Whether a packet could be sent back. Loopback can be, on a host of one's own; a dataplane that hears the wire refuses
+/// it by itself.
+fn is_answerable(from: SocketAddr) -> bool {
+    let address = match from.ip() {
+        IpAddr::V4(address) => !matches!(address.octets()[0], 0 | 224..),
+        IpAddr::V6(address) => !address.is_unspecified() && !address.is_multicast(),
+    };
+    address && from.port() != 0
 }
 
 /// When a side may be claimed. The engine opens and closes it; the dataplane has no clock for that.

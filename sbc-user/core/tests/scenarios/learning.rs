@@ -97,6 +97,10 @@ fn each_rule_names_who_may_claim() {
             let from = if ip.contains(':') { format!("[{ip}]:4000").parse().unwrap() } else { at(ip) };
             assert!(!policy.lets_claim(from), "{source:?} {ip}");
         }
+        // Whatever the rule: nobody who could not be answered.
+        for from in ["0.0.0.0:4000", "224.0.0.1:4000", "255.255.255.255:4000", "198.51.100.10:0"] {
+            assert!(!policy.lets_claim(from.parse().unwrap()), "{source:?} {from}");
+        }
         assert_eq!(pair.plan().streams[0].callee.source, SourcePolicy::Signalled);
         end(pair);
     }

@@ -143,6 +143,9 @@ fn who_may_claim_over_ipv6_is_a_prefix() {
     for unanswerable in [0, 1, 0xffff_c000_0201, 0xff02 << 112 | 1, 0xfe80 << 112 | 1] {
         assert_eq!(outcome(&mut kernel, 0, unanswerable), DropWrongSource, "{unanswerable:x}");
     }
+    kernel.install_calls6();
+    kernel.let_learn6(RTP6);
+    assert_eq!(kernel.run(&from_port(0).bytes()).counted, [DropWrongSource]);
 }
 
 #[test]
