@@ -77,7 +77,7 @@ pub struct GuardPolicy {
     pub emergency_numbers: Vec<String>,
     /// How long a denial lasts (R-DOS-3); `None`: until it is removed. Default one hour.
     pub retention: Option<Duration>,
-    /// Most denied sources at once; the oldest gives way.
+    /// Most denied sources at once; the oldest gives way, those first that were denied over UDP only.
     pub deny_max: usize,
     /// Sources whose requests are not counted.
     pub allow: Vec<Prefix>,

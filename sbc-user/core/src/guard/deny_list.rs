@@ -1,4 +1,6 @@
-//! Denied sources: since when, until when, and which of them gives way when there are too many.
+//! Denied sources: since when, until when, and which of them gives way when there are too many: the oldest that was denied
+//! over UDP only, whose address may be forged; one that has proven its address only to another that has, so that forged
+//! datagrams push nobody out who was caught.
 
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
@@ -32,10 +34,13 @@ impl Denied {
     }
 }
 
+/// Who gives way first: who has proven less, then who was denied longest ago.
+type Age = (DenyScope, u64);
+
 #[derive(Debug)]
 struct Entry {
     denied: Denied,
-    age: u64,
+    age: Age,
     ends: Option<TimerId>,
 }
 
@@ -43,15 +48,15 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct DenyList {
     entries: BTreeMap<Source, Entry>,
-    /// By the order in which they were denied last.
-    ages: BTreeMap<u64, Source>,
+    /// By the order in which they give way.
+    ages: BTreeMap<Age, Source>,
     last_age: u64,
     ends: Timers<Source>,
 }
 
 impl DenyList {
     /// Denies a source, from now on and for the configured time, whether it was denied or not. A scope is never
-    /// narrowed. The sources that gave way.
+    /// narrowed. The sources that gave way; the new one is not denied if all others have proven more.
     pub fn deny(
         &mut self,
         now: Now,
@@ -88,16 +93,19 @@ impl DenyList {
     fn insert(&mut self, policy: &GuardPolicy, denied: Denied, ends: Option<Instant>) -> Vec<Source> {
         let source = denied.source;
         let mut gone = Vec::new();
-        while self.entries.len() >= policy.deny_max.max(1)
-            && let Some((_, &oldest)) = self.ages.first_key_value()
-        {
-            self.take(oldest);
-            gone.push(oldest);
-        }
         self.last_age += 1;
-        self.ages.insert(self.last_age, source);
+        let age = (denied.scope, self.last_age);
+        self.ages.insert(age, source);
         let ends = ends.map(|at| self.ends.insert(at, source));
-        self.entries.insert(source, Entry { denied, age: self.last_age, ends });
+        self.entries.insert(source, Entry { denied, age, ends });
+        while self.entries.len() > policy.deny_max.max(1)
+            && let Some((_, &first)) = self.ages.first_key_value()
+        {
+            self.take(first);
+            if first != source {
+                gone.push(first);
+            }
+        }
         gone
     }
 
@@ -132,7 +140,9 @@ impl DenyList {
 
     /// All, the one denied first before the others.
     pub fn iter(&self) -> impl Iterator<Item = &Denied> {
-        self.ages.values().filter_map(|source| self.find(*source))
+        let mut entries: Vec<&Entry> = self.entries.values().collect();
+        entries.sort_unstable_by_key(|entry| entry.age.1);
+        entries.into_iter().map(|entry| &entry.denied)
     }
 }
 
@@ -186,6 +196,30 @@ mod tests {
         assert_eq!(listed(&list), [source(3), source(1), source(4)]);
         assert!(list.take(source(3)).is_some() && list.take(source(3)).is_none());
         assert_eq!(listed(&list), [source(1), source(4)]);
+    }
+
+    /// Datagrams prove nothing of who sent them: no number of them ends the denial of who was caught.
+    #[test]
+    fn what_may_be_forged_pushes_nobody_out_who_was_caught() {
+        let now = origin();
+        let policy = GuardPolicy { deny_max: 3, ..GuardPolicy::default() };
+        let mut list = DenyList::default();
+        let mut deny = |last, scope| list.deny(now, &policy, source(last), scope, DenyReason::Scanner);
+        assert!(deny(1, DenyScope::All).is_empty() && deny(2, DenyScope::All).is_empty());
+        for last in 10..200 {
+            let expected = if last == 10 { vec![] } else { vec![source(last - 1)] };
+            assert_eq!(deny(last, DenyScope::Udp), expected);
+        }
+        assert_eq!(deny(3, DenyScope::All), [source(199)]);
+        assert_eq!(deny(200, DenyScope::Udp), []);
+        assert_eq!(deny(4, DenyScope::All), [source(1)]);
+        assert_eq!(listed(&list), [source(2), source(3), source(4)]);
+        // The lists that were before a restart are one that holds its limit as well.
+        let mut after = DenyList::default();
+        for denied in list.iter() {
+            after.restore(now, &GuardPolicy { deny_max: 2, ..policy.clone() }, *denied);
+        }
+        assert_eq!(listed(&after), [source(3), source(4)]);
     }
 
     /// C-7: whoever is denied stays so over a restart, for the rest of the time.

@@ -6,7 +6,7 @@
 //! | its requests inside connections exceed it | denied altogether, its connections closed: the address is its own |
 //! | its connection attempts or segments exceed theirs | nothing more than the dataplane did: they may be forged |
 //! | all sources together exceed theirs | nothing more (R-SEC-7: no list) |
-//! | a message by a known scanner | denied, over UDP or altogether as above |
+//! | a message by a known scanner | denied, over UDP or altogether as above; over UDP only so many in a while |
 //! | messages that are broken, more than a few | as above |
 //!
 //! The last two are drawn at every level, and on the allow list as well (R-SEC-6); the first two only at automatic
@@ -18,7 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::command::{
     DenyReason, DenyScope, Exceeded, GuardCommand, GuardEvent, GuardPolicy, GuardSetup, Level, Limit, Source,
@@ -38,6 +38,10 @@ const MAX_SOURCES: usize = 65_536;
 
 /// Calls for help that one source may place in one window beside its other requests.
 const MAX_URGENT: u32 = 20;
+
+/// Sources that may be denied for a single datagram each: it may be forged, and each of them pushes another out of a list
+/// that is full.
+const HEARSAY: Limit = Limit { count: 100, window: Duration::from_secs(10) };
 
 /// Who sent something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +91,7 @@ pub struct Guard {
     block: PrefixList,
     deny: DenyList,
     windows: BTreeMap<Source, Windows>,
+    hearsay: Window,
 }
 
 /// What one source did over datagrams and inside connections: apart, because what is forged in the one must not count
@@ -133,6 +138,7 @@ impl Guard {
             policy,
             deny: DenyList::default(),
             windows: BTreeMap::new(),
+            hearsay: Window::default(),
         }
     }
 
@@ -237,7 +243,12 @@ impl Guard {
     ) {
         let source = Source::of(sender.address);
         match evidence {
-            Evidence::Scanner => self.deny(now, source, proven(sender), DenyReason::Scanner, commands),
+            Evidence::Scanner => {
+                let scope = proven(sender);
+                if scope == DenyScope::All || self.hearsay.arrive(now.mono, HEARSAY) == Decision::Within {
+                    self.deny(now, source, scope, DenyReason::Scanner, commands);
+                }
+            }
             Evidence::Malformed => {
                 let limit = Limit { count: self.policy.malformed, ..self.policy.requests };
                 let Some(counts) = self.counts(now.mono, sender) else { return };

@@ -272,6 +272,26 @@ fn a_scanner_is_denied_at_once_and_who_sends_rubbish_after_a_few() {
     }
 }
 
+/// One forged datagram each would fill the list as fast as they come.
+#[test]
+fn single_datagrams_deny_only_so_many_in_a_while() {
+    let mut guard = guard_with(|_| ());
+    let scan = |guard: &mut Guard, now, over| {
+        let mut commands = Vec::new();
+        for last in 0..1000 {
+            let address = IpAddr::from(std::net::Ipv4Addr::from_bits(0xcb00_7100 + last));
+            let sender = Sender { realm: OURS, address, transport: over };
+            guard.on_evidence(now, sender, Evidence::Scanner, &mut commands);
+        }
+        commands.len()
+    };
+    assert_eq!([0, 9].map(|seconds| scan(&mut guard, at(seconds), Transport::Udp)), [100, 0]);
+    assert_eq!(guard.denied().len(), 100);
+    // A connection proves who sent it.
+    assert_eq!(scan(&mut guard, at(9), Transport::Tcp), 1000);
+    assert_eq!(scan(&mut guard, at(10), Transport::Udp), 100);
+}
+
 /// Who calls for help is not counted, but not without an end either.
 #[test]
 fn calls_for_help_do_not_count() {
