@@ -309,7 +309,7 @@ impl Guard {
         }
     }
 
-    /// Adds to an operator's list.
+    /// Adds to an operator's list. Whom it excuses is not denied any more.
     ///
     /// # Errors
     /// The list is full or has it.
@@ -317,10 +317,15 @@ impl Guard {
         match kind {
             ListKind::Allow => {
                 self.allow.add(prefix)?;
-                Ok(self
-                    .on_each_realm(prefix)
-                    .map(|(realm, prefix)| GuardCommand::Trust(realm, prefix))
-                    .collect())
+                let trusted = self.on_each_realm(prefix);
+                let mut commands: Vec<_> =
+                    trusted.map(|(realm, prefix)| GuardCommand::Trust(realm, prefix)).collect();
+                let now_on_it = self.deny.iter().filter(|denied| denied.source.overlaps(&prefix));
+                let excused = now_on_it.filter(|denied| self.spares(denied.source, denied.reason));
+                for source in excused.map(|denied| denied.source).collect::<Vec<_>>() {
+                    self.undeny(Some(source), &mut commands);
+                }
+                Ok(commands)
             }
             ListKind::Block => {
                 self.block.add(prefix)?;

@@ -215,6 +215,25 @@ fn a_peer_is_trusted_on_its_own_realm_only() {
     assert_eq!(guard.admits(sender(OTHER, "192.0.2.9", Transport::Tls)), Verdict::Admit);
 }
 
+/// As after a restart: whoever is on the allow list is not denied for a flood, and is for what he may not send either.
+#[test]
+fn whom_an_operator_allows_is_not_denied_any_more() {
+    let mut guard = guard_with(|_| ());
+    for flooded in ["203.0.113.5", "203.0.113.6", "198.51.100.9"] {
+        send(&mut guard, at(0), flooded, Transport::Tls, THRESHOLD + 1);
+    }
+    let scanner = sender(OURS, "203.0.113.8", Transport::Tls);
+    guard.on_evidence(at(0), scanner, Evidence::Scanner, &mut Vec::new());
+    let listed = prefix("203.0.113.0/28");
+    let mut expected = [OURS, OTHER].map(|realm| GuardCommand::Trust(realm, listed)).to_vec();
+    let excused = ["203.0.113.5", "203.0.113.6"].map(|source| Source::of(address(source)));
+    expected.extend(excused.map(GuardCommand::Undeny));
+    assert_eq!(guard.add(ListKind::Allow, listed), Ok(expected));
+    assert_eq!(guard.admits(sender(OURS, "203.0.113.5", Transport::Tls)), Verdict::Admit);
+    assert_eq!(guard.admits(scanner), Verdict::Denied);
+    assert_eq!(guard.admits(sender(OURS, "198.51.100.9", Transport::Tls)), Verdict::Denied);
+}
+
 #[test]
 fn who_became_a_peer_is_not_denied_any_more() {
     let mut guard = guard_with(|policy| policy.allow = vec![prefix("203.0.113.7/32")]);
