@@ -32,8 +32,9 @@ use crate::id::RealmId;
 use crate::restart::ListChange;
 use crate::time::Now;
 
-/// Sources whose windows are kept. When there are more, those whose time is over go; while none is, a new one is not
-/// counted here.
+/// Sources whose windows are kept. When there are more, those whose time is over go, looked for once in such a time; a
+/// new one that finds no place is heard and not counted here. Refusing it would let whoever invents sources shut out
+/// everybody else; the dataplane counts it too, and all of them together.
 const MAX_SOURCES: usize = 65_536;
 
 /// Calls for help that one source may place in one window beside its other requests.
@@ -91,6 +92,8 @@ pub struct Guard {
     block: PrefixList,
     deny: DenyList,
     windows: BTreeMap<Source, Windows>,
+    /// From when on it is worth while to look for those whose time is over.
+    next_sweep: Option<Instant>,
     hearsay: Window,
 }
 
@@ -138,6 +141,7 @@ impl Guard {
             policy,
             deny: DenyList::default(),
             windows: BTreeMap::new(),
+            next_sweep: None,
             hearsay: Window::default(),
         }
     }
@@ -365,9 +369,12 @@ impl Guard {
     fn counts(&mut self, now: Instant, sender: Sender) -> Option<&mut Counts> {
         let (source, limit) = (Source::of(sender.address), self.policy.requests);
         if self.windows.len() >= MAX_SOURCES && !self.windows.contains_key(&source) {
-            self.windows.retain(|_, windows| {
-                !windows.datagrams.is_over(now, limit) || !windows.streams.is_over(now, limit)
-            });
+            if self.next_sweep.is_none_or(|at| now >= at) {
+                self.windows.retain(|_, windows| {
+                    !windows.datagrams.is_over(now, limit) || !windows.streams.is_over(now, limit)
+                });
+                self.next_sweep = now.checked_add(limit.window);
+            }
             if self.windows.len() >= MAX_SOURCES {
                 return None;
             }

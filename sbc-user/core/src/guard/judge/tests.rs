@@ -311,6 +311,24 @@ fn single_datagrams_deny_only_so_many_in_a_while() {
     assert_eq!(scan(&mut guard, at(10), Transport::Udp), 100);
 }
 
+/// A table full of sources costs one look through it in a window, not one for each message of who finds no place.
+#[test]
+fn who_finds_no_place_is_heard_and_costs_nothing() {
+    let mut guard = guard_with(|_| ());
+    for each in 0..u32::try_from(MAX_SOURCES).unwrap() {
+        let address = IpAddr::from(std::net::Ipv4Addr::from_bits(0x0a00_0000 + each));
+        let sender = Sender { realm: OURS, address, transport: Transport::Udp };
+        assert_eq!(guard.on_message(at(0), sender, false, &mut Vec::new()), Verdict::Admit);
+    }
+    let mut late = |seconds| {
+        let heard = send(&mut guard, at(seconds), "203.0.113.5", Transport::Udp, THRESHOLD + 1).0;
+        (heard, guard.windows.len())
+    };
+    // The look at 1 finds nobody whose time is over, and the next one is after as long as a window lasts.
+    assert_eq!([1, 2].map(&mut late), [(THRESHOLD + 1, MAX_SOURCES); 2]);
+    assert_eq!(late(3), (THRESHOLD, 1));
+}
+
 /// Who calls for help is not counted, but not without an end either.
 #[test]
 fn calls_for_help_do_not_count() {
