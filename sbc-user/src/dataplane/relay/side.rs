@@ -87,17 +87,19 @@ impl Side {
         side
     }
 
-    /// Whether a datagram that arrived on a port of this side is what the port is for, and from where it may be.
+    /// Whether a datagram that arrived on a port of this side is what the port is for, and from where it may be. `is_ours`
+    /// tells the ports of ours.
     pub(super) fn accept(
         &mut self,
         role: Role,
         port: MediaKind,
         from: SocketAddr,
         datagram: &[u8],
+        is_ours: impl Fn(SocketAddr) -> bool,
     ) -> Result<Accepted, Counter> {
         let kind = self.carried(port, datagram)?;
         rtp::check(kind, datagram).map_err(reason)?;
-        let claimed = self.admit(role, kind, from)?;
+        let claimed = self.admit(role, kind, from, is_ours)?;
         Ok(Accepted { kind, claimed })
     }
 
@@ -122,14 +124,23 @@ impl Side {
     }
 
     /// Whether the source claims its port, if it may send at all.
-    fn admit(&mut self, role: Role, kind: MediaKind, from: SocketAddr) -> Result<bool, Counter> {
+    fn admit(
+        &mut self,
+        role: Role,
+        kind: MediaKind,
+        from: SocketAddr,
+        is_ours: impl Fn(SocketAddr) -> bool,
+    ) -> Result<bool, Counter> {
         let port = self.port_of(kind);
-        let from_signalled = self.signalled(kind) == Some(from);
+        let signalled = self.signalled(kind);
+        let from_signalled = signalled == Some(from);
         let learned = match port {
             MediaKind::Rtp => &mut self.learned.rtp,
             MediaKind::Rtcp => &mut self.learned.rtcp,
         };
         let accepted = match (self.plan.source, *learned) {
+            // What comes from a port of ours went through no NAT: nobody claims such a peer's place.
+            (SourcePolicy::Learn { .. }, _) if signalled.is_some_and(is_ours) => from_signalled,
             (SourcePolicy::Learn { .. }, Some(source)) => source == from,
             (policy @ SourcePolicy::Learn { window, .. }, None) if window.open => {
                 let may = policy.lets_claim(from);
@@ -187,13 +198,19 @@ impl Side {
         local(&self.plan, self.port_of(kind))
     }
 
-    /// Where packets to this side go: to what it learned, else where signalling said.
-    pub(super) fn destination(&self, kind: MediaKind) -> Option<SocketAddr> {
+    /// Where packets to this side go: to what it learned, else where signalling said; to a peer that is a port of ours
+    /// in any case.
+    pub(super) fn destination(
+        &self,
+        kind: MediaKind,
+        is_ours: impl Fn(SocketAddr) -> bool,
+    ) -> Option<SocketAddr> {
         let learned = match self.port_of(kind) {
             MediaKind::Rtp => self.learned.rtp,
             MediaKind::Rtcp => self.learned.rtcp,
         };
-        learned.or_else(|| self.signalled(kind))
+        let signalled = self.signalled(kind);
+        learned.filter(|_| !signalled.is_some_and(is_ours)).or(signalled)
     }
 
     pub(super) fn counters(&self, placement: Placement) -> DirectionCounters {

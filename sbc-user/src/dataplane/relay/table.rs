@@ -228,6 +228,7 @@ impl Table {
             let stream = carried.find(|stream| stream.mline == of.mline)?;
             Some(if of.caller_side { &stream.caller } else { &stream.callee })
         });
+        let way = |side, kind| way(side, kind, |address| self.ports.contains_key(&address));
         sides.map(|side| [MediaKind::Rtp, MediaKind::Rtcp].map(|kind| way(side, kind))).collect()
     }
 
@@ -287,9 +288,10 @@ impl Table {
         let stream = stream.ok_or(Counter::DropNoFlow)?;
         let (mline, role, caller_side) = (stream.mline, stream.role, side == SideName::Caller);
         let (arrival, departure) = stream.sides(side);
-        let Accepted { kind, claimed } = arrival.accept(role, port.kind, from, datagram)?;
+        let is_ours = |address| self.ports.contains_key(&address);
+        let Accepted { kind, claimed } = arrival.accept(role, port.kind, from, datagram, is_ours)?;
         let forward = arrival.within_rate(kind, now_ns).and_then(|()| {
-            let way = way(departure, kind).ok_or(Counter::DropNoDestination)?;
+            let way = way(departure, kind, is_ours).ok_or(Counter::DropNoDestination)?;
             arrival.forwarded(role, kind, datagram, now_ns);
             Ok(Forward { way, port, kind })
         });
@@ -355,8 +357,8 @@ impl Stream {
 }
 
 /// The way to a side, if there is one.
-fn way(side: &Side, kind: MediaKind) -> Option<Way> {
-    side.destination(kind).map(|to| Way { via: side.via(kind), to, dscp: side.plan.dscp })
+fn way(side: &Side, kind: MediaKind, is_ours: impl Fn(SocketAddr) -> bool) -> Option<Way> {
+    side.destination(kind, is_ours).map(|to| Way { via: side.via(kind), to, dscp: side.plan.dscp })
 }
 
 fn ports_of(plan: &MediaPlan) -> impl Iterator<Item = (SocketAddr, Port)> {
