@@ -27,6 +27,9 @@ use crate::time::Now;
 const TALKING: Duration = Duration::from_secs(300);
 const HELD: Duration = Duration::from_secs(7200);
 
+/// After how long windows that the dataplane would not close are closed again.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Adopted {
@@ -37,6 +40,8 @@ pub(super) struct Adopted {
     ports: Vec<(RealmId, PortPair)>,
     silence: Silence,
     phase: Phase,
+    /// Its windows are being closed.
+    closing: Option<OpId>,
 }
 
 #[derive(Debug)]
@@ -117,7 +122,8 @@ impl<R: Rng> Engine<R> {
         let held = checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.held);
         let silence = Silence::since(now.mono, held);
         let answered = checkpoint.is_some();
-        let adopted = Adopted { checkpoint, plan, placements, ports, silence, phase: Phase::Going };
+        let adopted =
+            Adopted { checkpoint, plan, placements, ports, silence, phase: Phase::Going, closing: None };
         self.adopted.insert(id, adopted);
         if answered {
             self.counters.count(Counter::CallAdopted);
@@ -154,10 +160,12 @@ impl<R: Rng> Engine<R> {
     /// What a daemon before left open is closed.
     fn close_adopted_windows(&mut self, id: CallId) {
         let Some(adopted) = self.adopted.get_mut(&id) else { return };
-        if adopted.plan.close_windows() {
-            let command = MediaCommand::Install(adopted.plan.clone());
+        let mut plan = adopted.plan.clone();
+        if plan.close_windows() {
+            let command = MediaCommand::Install(plan);
             self.last_op += 1;
             let op = OpId(self.last_op);
+            adopted.closing = Some(op);
             self.media_ops.insert(op, id);
             self.outputs.push_back(Output::Media { op, command });
         }
@@ -179,8 +187,23 @@ impl<R: Rng> Engine<R> {
     pub(super) fn on_adopted_media(&mut self, now: Now, id: CallId, op: OpId, result: &MediaResult) {
         let limits = self.adopted_limits();
         let Some(adopted) = self.adopted.get_mut(&id) else { return };
+        if adopted.closing == Some(op) {
+            adopted.closing = None;
+            if result.is_ok() {
+                adopted.plan.close_windows();
+            } else if !matches!(adopted.phase, Phase::Ending(..)) {
+                self.arm(id, CallTimer::CloseWindows, now.mono + RETRY);
+            }
+            return;
+        }
         let counters = result.as_ref().map(|done| done.counters.as_slice()).unwrap_or_default();
         match adopted.phase {
+            Phase::Looking(asked) if asked == op && result.is_err() => {
+                // Nobody knows, which tells nothing about the media.
+                adopted.phase = Phase::Going;
+                adopted.silence.unknown(now.mono);
+                self.observe_adopted_later(now, id);
+            }
             Phase::Looking(asked) if asked == op => {
                 adopted.phase = Phase::Going;
                 let packets = counters.iter().fold(0, |sum: u64, stream| sum.wrapping_add(stream.packets()));

@@ -48,6 +48,8 @@ pub enum Media {
     Fail,
     /// Installs after this many fail.
     FailAfter(usize),
+    /// Nothing can be observed.
+    Blind,
 }
 
 pub struct Pair {
@@ -395,7 +397,7 @@ impl Pair {
     fn command_media(&mut self, op: OpId, command: MediaCommand) {
         let at = match self.media {
             Media::Slow(delay) => self.now + delay,
-            Media::Ok | Media::Fail | Media::FailAfter(_) => self.now,
+            Media::Ok | Media::Fail | Media::FailAfter(_) | Media::Blind => self.now,
         };
         // In the order in which they were asked for.
         let at = self.media_ops.iter().map(|(before, _, _)| *before).fold(at, Instant::max);
@@ -407,7 +409,7 @@ impl Pair {
             MediaCommand::Install(plan) => {
                 self.check_plan(&plan);
                 let fails = match self.media {
-                    Media::Ok | Media::Slow(_) => false,
+                    Media::Ok | Media::Slow(_) | Media::Blind => false,
                     Media::Fail => true,
                     Media::FailAfter(count) => self.installed.len() >= count,
                 };
@@ -424,6 +426,9 @@ impl Pair {
                 let counters = self.counters(call);
                 self.plans.remove(&call);
                 Ok(MediaDone { placements: vec![], counters })
+            }
+            MediaCommand::Observe(_) if self.media == Media::Blind => {
+                Err(MediaError::Full("the simulator says so"))
             }
             MediaCommand::Observe(call) => {
                 Ok(MediaDone { placements: vec![], counters: self.counters(call) })

@@ -13,7 +13,7 @@ use sbc_core::record::EndedBy;
 use sbc_core::restart::{ListChange, RestingPorts, Restored, RestoredCall};
 
 use crate::pair::ua::OnUpdate;
-use crate::pair::{Pair, Setup, sdp};
+use crate::pair::{Media, Pair, Setup, sdp};
 use crate::{answer, learned, offer};
 
 const TALKING: u64 = 300;
@@ -89,8 +89,29 @@ fn a_port_that_could_be_claimed_before_a_restart_is_closed_after_it() {
         SourcePolicy::Signalled => panic!("not learned"),
     };
     assert_eq!(open(&pair), (0, true));
-    run_s(&mut pair, 10);
+    // The dataplane would not close it: it is closed later.
+    pair.media = Media::Fail;
+    run_s(&mut pair, 12);
+    assert_eq!(open(&pair), (0, true));
+    pair.media = Media::Ok;
+    run_s(&mut pair, 5);
     assert_eq!(open(&pair), (0, false));
+    let installed = pair.installed.len();
+    run_s(&mut pair, 60);
+    assert_eq!(pair.installed.len(), installed);
+    run_s(&mut pair, TALKING + 61);
+    pair.assert_nothing_left(1);
+}
+
+#[test]
+fn a_call_whose_counters_cannot_be_had_is_not_silent() {
+    let mut before = Pair::with(setup());
+    before.basic_call();
+    let mut pair = after(left(&before), setup());
+    pair.media = Media::Blind;
+    run_s(&mut pair, TALKING * 3);
+    assert_eq!(pair.status().media_only, 1);
+    pair.media = Media::Ok;
     run_s(&mut pair, TALKING + 61);
     pair.assert_nothing_left(1);
 }
