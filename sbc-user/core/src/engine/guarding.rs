@@ -51,12 +51,18 @@ impl<R: Rng> Engine<R> {
     }
 
     fn is_of_scanner(&self, message: &Message) -> bool {
-        let names = [HeaderName::UserAgent, HeaderName::From];
-        let texts = names.into_iter().filter_map(|name| message.header(name));
-        texts.map(<[u8]>::to_ascii_lowercase).any(|text| {
-            let has = |scanner: &String| memchr::memmem::find(&text, scanner.as_bytes()).is_some();
-            self.config.guard.scanners.iter().any(has)
-        })
+        let scanners = &self.config.guard.scanners;
+        let agent = message.header(HeaderName::UserAgent).map(<[u8]>::to_ascii_lowercase);
+        if agent.is_some_and(|agent| scanners.iter().any(|scanner| has_word(&agent, scanner.as_bytes()))) {
+            return true;
+        }
+        // People have names as well: only one that is all of it is a scanner's.
+        let Ok(from) = message.from() else { return false };
+        let display = from.display().map(<[u8]>::trim_ascii);
+        let user = from.uri().user().map(str::as_bytes);
+        let named =
+            |name: &[u8]| scanners.iter().any(|scanner| name.eq_ignore_ascii_case(scanner.as_bytes()));
+        display.is_some_and(named) || user.is_some_and(named)
     }
 
     fn sender(&self, flow: Flow) -> Option<Sender> {
@@ -147,4 +153,13 @@ impl<R: Rng> Engine<R> {
         });
         false
     }
+}
+
+/// Whether a text has a word, not as a part of a longer one.
+fn has_word(text: &[u8], word: &[u8]) -> bool {
+    let goes_on = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    memchr::memmem::find_iter(text, word).any(|at| {
+        let before = at.checked_sub(1).and_then(|before| text.get(before));
+        !goes_on(before) && !goes_on(text.get(at + word.len()))
+    })
 }

@@ -49,6 +49,32 @@ fn a_scanner_is_shut_out_at_its_first_message() {
     }
 }
 
+/// Whole words of `User-Agent` and whole names of `From` tell a scanner: others have them as a part of theirs.
+#[test]
+fn whoever_is_only_named_like_a_scanner_is_none() {
+    let tell = |agent: &str, from: &str| {
+        let bytes = String::from_utf8(request("OPTIONS sip:100@203.0.113.1", 1, agent)).unwrap();
+        let bytes = bytes.replace("From: <sip:x@192.0.2.66>", &format!("From: {from}"));
+        let mut pair = Pair::new();
+        send(&mut pair, STRANGER, bytes.as_bytes());
+        denied(&mut pair).len()
+    };
+    for from in [
+        "\"Anil Tiwari\" <sip:x@192.0.2.66>",
+        "Tiwari <sip:anil.tiwari@192.0.2.66>",
+        "\"Iwar Smith\" <sip:x@sipvicious.example>",
+    ] {
+        assert_eq!(tell("", from), 0, "{from}");
+    }
+    for from in ["\"sipvicious\" <sip:100@1.1.1.1>", "SIPVicious <sip:100@1.1.1.1>", "<sip:iwar@1.1.1.1>"] {
+        assert_eq!(tell("", from), 1, "{from}");
+    }
+    const FROM: &str = "<sip:x@192.0.2.66>";
+    for (agent, expected) in [("Tiwariphone/1", 0), ("iwarden", 0), ("iwar", 1), ("x (iwar/0.1)", 1)] {
+        assert_eq!(tell(&format!("User-Agent: {agent}\r\n"), FROM), expected, "{agent}");
+    }
+}
+
 /// C-11: broken messages speak against their source; dialling `*55*123456` does not, and neither do other strange but
 /// whole messages.
 #[test]
