@@ -28,6 +28,7 @@ use sbc_common::window::{Decision, Limit, Window};
 use crate::ctx::{Frame, SharedWord};
 use crate::maps::{BLOCK, DENY, GUARD, SIP_SOCKETS, SOURCES, TOTALS, TRUSTED};
 use crate::outcome::{DropReason, Outcome, PassReason};
+use crate::parse::UDP_BYTES;
 use crate::{clock, emit};
 use arrival::{Arrival, Kind, TCP};
 
@@ -72,7 +73,9 @@ fn judge(frame: &Frame, arrival: &Arrival, realm: u32) -> Result<PassReason, Dro
         return Err(DropReason::Blocked);
     }
     refuse_denied(arrival)?;
-    if let Kind::Datagram { payload_offset, payload_bytes } = arrival.kind {
+    if let Kind::Datagram { payload_offset, udp_bytes } = arrival.kind {
+        // Over IPv6 the host takes a length of 0 for the packet's (RFC 2675 s.4), and would read what we did not.
+        let payload_bytes = udp_bytes.checked_sub(UDP_BYTES).ok_or(DropReason::NotSip)?;
         check_first_line(frame, payload_offset, payload_bytes)?;
     }
     let known = Key::new(REALM_BITS + 128, RealmAddress::new(realm, arrival.source));

@@ -6,6 +6,7 @@
 use sbc_common::guard::{MappedAddress, SipSocket, SourceKey};
 
 use crate::ctx::Frame;
+use crate::parse::v6::EXTENSIONS;
 use crate::parse::{ETHERNET_BYTES, ETHERTYPE_IPV4, ETHERTYPE_VLAN, IPV4_BYTES, UDP, UDP_BYTES, VLAN_BYTES};
 
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -16,8 +17,6 @@ const TCP_BYTES: usize = 20;
 
 /// IP protocol number of TCP.
 pub const TCP: u8 = 6;
-/// Extension headers (RFC 8200 s.4): hop-by-hop options, routing, fragment, destination options.
-const EXTENSIONS: [u8; 4] = [0, 43, 44, 60];
 
 const FRAGMENT_MASK: u16 = 0x3fff;
 const TCP_SYN: u8 = 0x02;
@@ -45,8 +44,8 @@ pub enum Kind {
     Datagram {
         /// Where its payload starts.
         payload_offset: usize,
-        /// Length of its payload as announced.
-        payload_bytes: usize,
+        /// Its length as announced, with the header's.
+        udp_bytes: usize,
     },
     /// An attempt to open a TCP connection.
     Connection,
@@ -110,8 +109,8 @@ fn transport(frame: &Frame, offset: usize, protocol: u8, from: Source, to: Mappe
         UDP => {
             let udp = frame.window::<UDP_BYTES>(offset)?;
             let payload_offset = offset + UDP_BYTES;
-            let payload_bytes = usize::from(u16::from_be(udp.load16::<4>())).saturating_sub(UDP_BYTES);
-            (udp.load32::<0>(), Kind::Datagram { payload_offset, payload_bytes })
+            let udp_bytes = usize::from(u16::from_be(udp.load16::<4>()));
+            (udp.load32::<0>(), Kind::Datagram { payload_offset, udp_bytes })
         }
         TCP => {
             let tcp = frame.window::<TCP_BYTES>(offset)?;

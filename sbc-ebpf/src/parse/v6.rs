@@ -11,8 +11,9 @@ use crate::outcome::{DropReason, PassReason};
 pub const IPV6_BYTES: usize = 40;
 
 const FRAGMENT: u8 = 44;
-/// Hop-by-hop options, routing, authentication, destination options.
-const EXTENSIONS: [u8; 4] = [0, 43, 51, 60];
+/// Headers behind which a datagram may be (RFC 8200 s.4): hop-by-hop options, routing, fragment, authentication,
+/// destination options.
+pub const EXTENSIONS: [u8; 5] = [0, 43, FRAGMENT, 51, 60];
 
 /// An address and a port as they lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

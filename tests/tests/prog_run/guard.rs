@@ -132,6 +132,13 @@ fn udp_v6(source: [u8; 16], payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// A datagram over IPv6 that is no SIP, and whose UDP header announces another length than it has.
+fn shortened_v6(udp_bytes: u16) -> Vec<u8> {
+    let mut frame = udp_v6(STRANGER_V6, b"\x80\x00\x12\x34RTP here");
+    frame[IP + 44..IP + 46].copy_from_slice(&udp_bytes.to_be_bytes());
+    frame
+}
+
 /// IPv6 whose next header is not UDP's.
 fn extended_v6(next: u8) -> Vec<u8> {
     let mut frame = udp_v6(STRANGER_V6, b"OPTIONS sip:a@b SIP/2.0\r\n\r\n");
@@ -245,6 +252,14 @@ pub(crate) fn rows() -> Vec<Row> {
             |kernel| kernel.set_level(Level::None),
             to_sip(STRANGER, b"\"GET\" /index").bytes(),
             &[DropNotSip],
+        ),
+        drops("IPv6 that announces no length", nothing, shortened_v6(0), &[DropNotSip]),
+        drops("IPv6 shorter than its header", trusted, shortened_v6(7), &[DropNotSip]),
+        drops(
+            "a blocked source behind an authentication header",
+            |kernel| kernel.block(STRANGER_V6, 128),
+            extended_v6(51),
+            &[DropBlocked],
         ),
         drops(
             "a datagram cut before its first line",
