@@ -308,7 +308,7 @@ impl Dataplane for Xdp {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let waiting = self.waiting.values().map(|waiting| waiting.until).min();
-        let own = [Some(self.checksums.poll_timeout()), self.tracer.poll_timeout()];
+        let own = [Some(self.checksums.poll_timeout()), self.tracer.poll_timeout(), self.more_reports];
         [waiting, self.neighbours.poll_timeout()].into_iter().chain(own).flatten().min()
     }
 
