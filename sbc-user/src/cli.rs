@@ -115,7 +115,7 @@ enum Command {
     /// Tell what becomes of chosen packets, one by one: outcome, from, to, and how they left.
     ///
     /// Costs nothing while no trace runs: the kernel gets another program for its time. At most 100 packets in a second
-    /// are told of, the others counted. They are in the daemon's log too (target "trace", level INFO), with addresses.
+    /// are told of, the others counted. They are in the daemon's log too (target "trace", level DEBUG), with addresses.
     Trace {
         #[command(subcommand)]
         action: trace::TraceAction,

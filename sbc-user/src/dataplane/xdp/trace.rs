@@ -131,7 +131,8 @@ impl Tracer {
                 return Err(format!("{interface}: {error}"));
             }
         }
-        tracing::info!(target: "trace", %target, seconds = lasts.as_secs(), "a trace begins");
+        tracing::info!(target: "trace", seconds = lasts.as_secs(), "a trace begins");
+        tracing::debug!(target: "trace", %target, "what is traced");
         self.suppressed = 0;
         self.running = Some(Running {
             target,
@@ -163,7 +164,7 @@ impl Tracer {
             let Ends { from, to, frame_bytes } = packet.arrived;
             let left =
                 packet.left.map(|left| tracing::field::display(format!("{} > {}", left.from, left.to)));
-            tracing::info!(
+            tracing::debug!(
                 target: "trace",
                 outcome = packet.outcome, interface = packet.ifindex, %from, %to, frame_bytes, left, "packet"
             );
