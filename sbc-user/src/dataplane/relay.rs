@@ -13,12 +13,12 @@ mod table;
 mod worker;
 
 use std::collections::VecDeque;
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
+use std::{io, iter};
 
 use anyhow::Context as _;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -34,13 +34,17 @@ use bound::BoundPorts;
 use steered::SteeredPorts;
 pub(super) use table::Table;
 
+/// Claims and copies of RTCP that are taken at once: whoever polls has calls to serve besides.
+const NEWS_AT_ONCE: usize = 512;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Relay {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     not_steered: Option<String>,
-    done: VecDeque<DataplaneEvent>,
+    /// What is to be polled.
+    events: VecDeque<DataplaneEvent>,
 }
 
 /// What the caller's thread and the forwarding threads share.
@@ -162,7 +166,7 @@ impl Relay {
             shared: Shared::new(ports)?,
             threads: Vec::new(),
             not_steered: None,
-            done: VecDeque::new(),
+            events: VecDeque::new(),
         })
     }
 
@@ -282,11 +286,11 @@ impl Dataplane for Relay {
                 Ok(MediaDone::default())
             }
         };
-        self.done.push_back(DataplaneEvent::Done { op, result });
+        self.events.push_back(DataplaneEvent::Done { op, result });
     }
 
     fn poll_event(&mut self) -> Option<DataplaneEvent> {
-        self.done.pop_front().or_else(|| self.shared.state().table.poll_event().map(DataplaneEvent::Media))
+        self.events.pop_front()
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -296,6 +300,13 @@ impl Dataplane for Relay {
     fn handle_timeout(&mut self, _now: Instant) {
         // Not readable any more until there is something new. Nothing to read is no error.
         let _ = self.shared.news.read();
+        let mut state = self.shared.state();
+        let news = iter::from_fn(|| state.table.poll_event()).take(NEWS_AT_ONCE);
+        self.events.extend(news.map(DataplaneEvent::Media));
+        if state.table.has_news() {
+            // The rest at the next time. Full means that it is readable already.
+            let _ = self.shared.news.write(1);
+        }
     }
 
     fn counters(&self, call: CallId) -> Vec<StreamCounters> {
@@ -307,7 +318,7 @@ impl Dataplane for Relay {
     }
 }
 
-/// Readable when `handle_timeout` and `poll_event` have something to do.
+/// Readable when `handle_timeout` has something to do.
 impl AsFd for Relay {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.shared.news.as_fd()

@@ -216,12 +216,17 @@ impl<K: Kernel, R: StandsBy> Choice<K, R> {
     /// Takes in what the carriers tell, until they have nothing more to tell.
     fn settle(&mut self, now: Instant) {
         loop {
-            let event =
-                self.kernel.as_mut().and_then(Dataplane::poll_event).or_else(|| self.relay.poll_event());
-            match event {
+            let kernels = self.kernel.as_mut().and_then(Dataplane::poll_event);
+            let of_kernel = kernels.is_some();
+            match kernels.or_else(|| self.relay.poll_event()) {
                 None => return,
                 Some(DataplaneEvent::Media(event)) => {
-                    if let MediaEvent::Latched { call, mline, caller_side, rtcp, source } = event {
+                    // Its own claims the relay knows; what it tells late may be void by now.
+                    if let (true, MediaEvent::Latched { call, mline, caller_side, rtcp, source }) =
+                        (of_kernel, &event)
+                    {
+                        let (call, mline, caller_side, rtcp, source) =
+                            (*call, *mline, *caller_side, *rtcp, *source);
                         self.relay.teach(now, call, &[Claim { mline, caller_side, rtcp, source }]);
                     }
                     self.events.push_back(DataplaneEvent::Media(event));

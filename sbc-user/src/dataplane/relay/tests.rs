@@ -122,6 +122,28 @@ fn packets_leave_marked_and_a_claim_is_news() {
 }
 
 #[test]
+fn a_flood_of_news_is_told_in_parts() {
+    let ip = here(7);
+    let peer = SocketAddr::new(ip, 30_000);
+    let mut relay = Relay::start_with_bound_ports().unwrap();
+    done(&mut relay, MediaCommand::Install(plan(ip, peer, SocketAddr::new(ip, 30_010)))).unwrap();
+    let report = [0x80, 201, 0, 1, 1, 2, 3, 4];
+    for number in 0..NEWS_AT_ONCE as u64 {
+        let second = 1_000_000_000 * number;
+        relay.shared.state().table.forward((ip, 20_001).into(), peer, &report, second).unwrap();
+    }
+    // The claim besides.
+    for expected in [NEWS_AT_ONCE, 1, 0] {
+        relay.handle_timeout(Instant::now());
+        let told = iter::from_fn(|| relay.poll_event()).count();
+        assert_eq!(told, expected);
+        let mut fds = [PollFd::new(relay.as_fd(), PollFlags::POLLIN)];
+        let more = expected == NEWS_AT_ONCE;
+        assert_eq!(poll(&mut fds, PollTimeout::ZERO), Ok(more.into()), "readable while there is more");
+    }
+}
+
+#[test]
 fn ten_thousand_ports_need_few_descriptors() {
     let ip = here(3);
     let (caller, callee) = (UdpSocket::bind((ip, 30_000)).unwrap(), UdpSocket::bind((ip, 30_010)).unwrap());
