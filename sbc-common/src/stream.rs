@@ -253,7 +253,8 @@ const fn in_quarters(word: u64) -> (u32, u16, u16) {
 const fn timestamp_units(ns: u64, clock_rate_hz: u32) -> u32 {
     /// 2^52 units for each 1.024 microseconds and hertz.
     const SCALE: u64 = 4_611_686_018;
-    let scaled_rate = (clock_rate_hz as u64 * SCALE) >> 20;
+    // Wraps for rates beyond 4 GHz only, which nobody has.
+    let scaled_rate = (clock_rate_hz as u64).wrapping_mul(SCALE) >> 20;
     ((ns >> 10).wrapping_mul(scaled_rate) >> 32) as u32
 }
 
@@ -332,6 +333,24 @@ mod tests {
     use super::*;
     use core::mem::{align_of, offset_of, size_of};
     use std::vec::Vec;
+
+    proptest::proptest! {
+        /// Peers say the clock rate, the timestamps and when they come.
+        #[test]
+        fn no_clock_rate_is_too_much(
+            clock_rate_hz: u32,
+            packets in proptest::collection::vec(proptest::prelude::any::<(u16, u32, u64)>(), 0..20),
+        ) {
+            for clock_rate_hz in [clock_rate_hz, u32::MAX - clock_rate_hz % 1000] {
+                let mut slot = StreamSlot { clock_rate_hz, ..StreamSlot::default() };
+                for (sequence, timestamp, arrival_ns) in &packets {
+                    let (sequence, timestamp) = (*sequence, *timestamp);
+                    slot.hear(1, Heard { source: [1; 4], sequence, timestamp, payload_type: 0 }, *arrival_ns);
+                    let _ = slot.jitter_us();
+                }
+            }
+        }
+    }
 
     #[test]
     fn layout_is_locked() {

@@ -65,6 +65,9 @@ fn bandwidth(section: &Section) -> Option<u64> {
     given.filter(|bits| *bits > 0).max()
 }
 
+/// Clock rates that are believed: more than a hundred times that of video is no clock, and too much to count jitter with.
+const CLOCK_RATES_HZ: std::ops::RangeInclusive<u32> = 1..=10_000_000;
+
 fn clock_rate(media: &Media) -> u32 {
     let mut rates = media.fmt.split_ascii_whitespace().map(|format| rate(media, format));
     let Some(Some(first)) = rates.next() else { return 0 };
@@ -73,7 +76,7 @@ fn clock_rate(media: &Media) -> u32 {
 
 fn rate(media: &Media, format: &str) -> Option<u32> {
     match rtpmap(media, format) {
-        Some(map) => map.split('/').nth(1)?.trim().parse().ok().filter(|rate| *rate > 0),
+        Some(map) => map.split('/').nth(1)?.trim().parse().ok().filter(|rate| CLOCK_RATES_HZ.contains(rate)),
         None => static_rate(format.parse().ok()?),
     }
 }
@@ -151,6 +154,9 @@ mod tests {
                 (100, 48_000),
             ),
             ("audio 4000 RTP/AVP 0", "a=rtpmap:0 PCMU/0\r\n", (50, 0)),
+            ("audio 4000 RTP/AVP 0", "a=rtpmap:0 PCMU/10000000\r\n", (50, 10_000_000)),
+            ("audio 4000 RTP/AVP 0", "a=rtpmap:0 PCMU/10000001\r\n", (50, 0)),
+            ("audio 4000 RTP/AVP 0", "a=rtpmap:0 PCMU/4294967295\r\n", (50, 0)),
             ("audio 4000 RTP/AVP 0", "a=rtpmap:0 PCMU\r\n", (50, 0)),
             ("audio 4000 RTP/AVP 99999999999", "a=ptime:99999999999\r\n", (50, 0)),
             ("video 4000 RTP/AVP 31", "", (2000, 90_000)),
