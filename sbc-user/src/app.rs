@@ -133,7 +133,8 @@ fn signals() -> anyhow::Result<mpsc::Receiver<Signal>> {
     Ok(receiver)
 }
 
-/// The relay takes a descriptor for each port: as many as the system lets us have.
+/// Connections take descriptors, and so does each port of the relay where the kernel does not steer: as many as the system
+/// lets us have.
 fn raise_descriptor_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));

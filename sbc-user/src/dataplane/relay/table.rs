@@ -1,8 +1,10 @@
 //! The forwarding rules without sockets: which datagram may pass, and from which port of ours to whom it goes.
 //!
-//! The same rules as the kernel's, in the same order, with the same numbered reasons ([`Counter`]): is it what the
-//! port is for, does it come from where it may, are there too many, is there somewhere to send it. Where it goes to
-//! another port of ours it does not leave, but arrives there.
+//! The kernel's rules, with the same numbered reasons ([`Counter`]), for what is inside of a datagram and for who sent it:
+//! is it what the port is for, does it come from where it may, are there too many, is there somewhere to send it. Headers
+//! and checksums the host has checked before, and next hops it finds itself. Where a datagram goes to another port of ours
+//! it does not leave, but arrives there. For a stream that another carries ([`Role::Standby`]) nobody claims a port here:
+//! until a claim is told, whoever may claim is let through.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;

@@ -1,8 +1,9 @@
 //! Plans of a daemon before: taken over where the kernel still forwards them, and everything else withdrawn.
 //!
-//! Taking over changes nothing that a packet could notice. The slots are found where the plan says, with the generation
-//! that the store says; the ways get the numbers in `NEXT_HOPS` that the slots already name, so that what is written once
-//! more is what was there. A way that has changed meanwhile keeps its old entry until the new one is resolved.
+//! Taking over a plan writes no slot. The slots are found where the plan says, with the generation that the store says;
+//! the ways get the numbers in `NEXT_HOPS` that the slots already name. A way that has changed meanwhile keeps its old
+//! entry until the new one is resolved. When all plans are there, each is written once more with the ways of today, which
+//! changes what leaves only where a way has changed.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
