@@ -376,6 +376,24 @@ fn the_guard_stands_on_interfaces_without_media_and_counts_a_64_as_one() {
     assert_eq!(bench.denied()[1]["source"], "2001:db8:66:5::/64");
     send("2001:db8:66:6::1", v6, 5);
     bench.wait_until("its neighbour is heard", |_| passed() == 2 * THRESHOLD + 5);
+
+    // An interface that is made anew is guarded anew, and a trace runs while it is away.
+    let Networks { outside, sbc, .. } = &bench.networks;
+    sbc.run("ip", &["link", "delete", "sip0"]).unwrap();
+    bench.wait_until("a trace begins without it", |bench| {
+        bench.sbcd.ask("trace flow 203.0.113.66:4000 --seconds 1").is_ok()
+    });
+    connect(
+        End { namespace: outside, interface: "sip1", addresses: &["203.0.113.67/24"] },
+        End { namespace: sbc, interface: "sip0", addresses: &["203.0.113.1/24"] },
+    )
+    .unwrap();
+    bench.wait_until("it is guarded", |_| {
+        let before = passed();
+        send("203.0.113.67", v4, 1);
+        std::thread::sleep(Duration::from_millis(50));
+        passed() > before
+    });
 }
 
 /// Attempts to connect have a limit of their own. They deny nobody: their source may be forged.

@@ -86,6 +86,8 @@ pub struct Xdp {
     guarded: Vec<Link>,
     /// The media addresses of the configuration.
     binds: Vec<MediaBind>,
+    /// The addresses where we listen for SIP.
+    sip: Vec<IpAddr>,
     /// How often an interface was tried that does not take the program.
     attempts: HashMap<u32, u32>,
     interfaces: Vec<String>,
@@ -340,7 +342,8 @@ impl Dataplane for Xdp {
         self.hear_reports(now);
         self.settle_claims();
         self.flush_hops();
-        self.tracer.handle_timeout(now, &mut self.kernel, &self.interfaces);
+        let present = self.present_interfaces();
+        self.tracer.handle_timeout(now, &mut self.kernel, &present);
         if std::mem::take(&mut self.doubt) {
             for difference in self.reconcile() {
                 tracing::warn!(%difference, "the kernel did not hold what it should");
@@ -362,7 +365,8 @@ impl Dataplane for Xdp {
     }
 
     fn trace(&mut self, now: Instant, order: TraceOrder) -> Result<TraceView, String> {
-        self.tracer.order(now, &mut self.kernel, &self.interfaces, order)
+        let present = self.present_interfaces();
+        self.tracer.order(now, &mut self.kernel, &present, order)
     }
 
     fn denied(&self) -> Vec<Denial> {

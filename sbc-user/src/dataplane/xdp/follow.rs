@@ -2,8 +2,9 @@
 //!
 //! A media address that appears (a VIP that moves here, an interface that is made anew) is served from then on; one that
 //! goes keeps its number and its flows, which go on when it is back. What no driver takes is the relay's, as at a start.
+//! Where a SIP address appears, the guard stands from then on.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use super::Xdp;
@@ -26,15 +27,23 @@ impl Xdp {
                 return;
             }
         };
-        let found: Vec<Placed> = addresses::place(&self.binds, &links, &held).into_iter().flatten().collect();
+        self.follow_media(&links, &held);
+        self.follow_guard(&links, &held);
+    }
+
+    fn follow_media(&mut self, links: &[Link], held: &[(u32, IpAddr)]) {
+        let found: Vec<Placed> = addresses::place(&self.binds, links, held).into_iter().flatten().collect();
         let moved = |placed: &&Placed| !self.placed.iter().any(|before| before.is_where(placed));
         let devices: BTreeMap<u32, Link> =
             found.iter().filter(moved).map(|placed| (placed.device.ifindex, placed.device.clone())).collect();
         if devices.is_empty() {
             return;
         }
-        let served: HashSet<u32> =
-            devices.into_values().filter(|device| self.serves(device)).map(|it| it.ifindex).collect();
+        let served: HashSet<u32> = devices
+            .into_values()
+            .filter(|device| self.serves(device, Role::Media))
+            .map(|it| it.ifindex)
+            .collect();
         let found: Vec<Placed> = found
             .into_iter()
             .filter(|placed| {
@@ -58,8 +67,21 @@ impl Xdp {
         }
     }
 
+    /// Guards the interfaces of SIP addresses that have no media of ours, as far as they are there.
+    fn follow_guard(&mut self, links: &[Link], held: &[(u32, IpAddr)]) {
+        self.guarded.retain(|before| links.iter().any(|link| link.ifindex == before.ifindex));
+        for address in self.sip.clone() {
+            let Ok((device, _)) = addresses::device_of(address, links, held) else { continue };
+            let has_media = self.placed.iter().any(|placed| placed.device.ifindex == device.ifindex);
+            let stands = self.guarded.iter().any(|before| before.ifindex == device.ifindex);
+            if !has_media && !stands && self.serves(device, Role::Guard) {
+                self.guarded.push(device.clone());
+            }
+        }
+    }
+
     /// Whether our program runs on an interface; attaches it if it does not.
-    fn serves(&mut self, device: &Link) -> bool {
+    fn serves(&mut self, device: &Link, role: Role) -> bool {
         if let Ok(true) = self.kernel.runs_on(self.neighbours.netlink(), device) {
             return true;
         }
@@ -69,9 +91,13 @@ impl Xdp {
             return false;
         }
         let (interface, attempt) = (&device.name, *attempts);
-        match self.kernel.attach(self.neighbours.netlink(), device, Role::Media) {
+        let (native, refused) = match role {
+            Role::Media => ("media is forwarded by the kernel", "media is forwarded by the relay"),
+            Role::Guard => ("the kernel guards SIP here", "the engine alone guards SIP on this interface"),
+        };
+        match self.kernel.attach(self.neighbours.netlink(), device, role) {
             Ok(Attached::Native) => {
-                tracing::info!(interface, "media is forwarded by the kernel");
+                tracing::info!(interface, "{native}");
                 self.attempts.remove(&device.ifindex);
                 if !self.interfaces.contains(interface) {
                     self.interfaces.push(interface.clone());
@@ -79,11 +105,11 @@ impl Xdp {
                 true
             }
             Ok(Attached::Refused(reason)) => {
-                tracing::warn!(interface, reason, attempt, "media is forwarded by the relay");
+                tracing::warn!(interface, reason, attempt, "{refused}");
                 false
             }
             Err(error) => {
-                tracing::error!(interface, %error, attempt, "cannot attach; media is forwarded by the relay");
+                tracing::error!(interface, %error, attempt, "cannot attach; {refused}");
                 false
             }
         }
@@ -94,6 +120,14 @@ impl Xdp {
         let devices = self.devices();
         self.neighbours.serve(devices.clone());
         self.kernel.set_devices(&devices)
+    }
+
+    /// The names of the interfaces on which our program runs, as far as they are there.
+    pub(super) fn present_interfaces(&self) -> Vec<String> {
+        let all = self.placed.iter().map(|placed| &placed.device).chain(&self.guarded);
+        let present = all.filter(|device| self.neighbours.has_link(device.ifindex));
+        let names: BTreeSet<String> = present.map(|device| device.name.clone()).collect();
+        names.into_iter().collect()
     }
 
     /// The interfaces that we serve, as far as they are there.

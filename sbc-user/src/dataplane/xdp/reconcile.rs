@@ -34,7 +34,8 @@ impl Xdp {
         let present = self.devices();
         let media = self.placed.iter().map(|placed| (&placed.device, Role::Media));
         let media = media.filter(|(device, _)| present.contains(&device.ifindex));
-        let guard = self.guarded.iter().map(|device| (device, Role::Guard));
+        let guard = self.guarded.iter().filter(|device| self.neighbours.has_link(device.ifindex));
+        let guard = guard.map(|device| (device, Role::Guard));
         let devices: BTreeMap<u32, _> =
             guard.chain(media).map(|(device, role)| (device.ifindex, (device.clone(), role))).collect();
         for (device, role) in devices.into_values() {

@@ -68,10 +68,10 @@ impl Xdp {
         let v4 = distinct.iter().filter(|address| address.is_ipv4()).count();
         let mut kernel = Kernel::load(object, pins, v4, distinct.len() - v4)?;
         let (served, reports) = attach(&mut kernel, &mut netlink, binds, &placed)?;
-        let guarded = attach_guard(&mut kernel, &mut netlink, sip, &served)?;
-        let later =
+        let (guarded, sip_is_away) = attach_guard(&mut kernel, &mut netlink, sip, &served)?;
+        let media_is_away =
             placed.iter().any(|placed| placed.as_ref().is_err_and(|reason| reason == addresses::NOWHERE));
-        if served.is_empty() && guarded.is_empty() && !later {
+        if served.is_empty() && guarded.is_empty() && !media_is_away && !sip_is_away {
             undo.forget();
             kernel.pins().remove_other_versions();
             kernel.remove().map_err(asked("the removal of pins"))?;
@@ -98,6 +98,7 @@ impl Xdp {
             placed: served,
             guarded,
             binds: binds.to_vec(),
+            sip: sip.to_vec(),
             attempts,
             interfaces,
             calls: HashMap::new(),
@@ -163,23 +164,24 @@ fn locate(binds: &[MediaBind], placed: &[Result<Placed, String>]) -> Vec<Address
         .collect()
 }
 
-/// Attaches to every interface that has a SIP address of ours and no media that the program serves; tells which. Where
-/// that cannot be, the engine guards alone, which is said in the log.
+/// Attaches to every interface that has a SIP address of ours and no media that the program serves; tells which, and
+/// whether an address is nowhere yet. Where that cannot be, the engine guards alone, which is said in the log.
 fn attach_guard(
     kernel: &mut Kernel,
     netlink: &mut Netlink,
     sip: &[IpAddr],
     served: &[Placed],
-) -> Result<Vec<Link>, StartError> {
+) -> Result<(Vec<Link>, bool), StartError> {
     let links = netlink.links().map_err(asked("interfaces"))?;
     let held = netlink.addresses().map_err(asked("addresses"))?;
     let mut outcomes: HashMap<u32, Attached> = HashMap::new();
-    let mut guarded = Vec::new();
+    let (mut guarded, mut is_away) = (Vec::new(), false);
     for address in sip {
         let device = match addresses::device_of(*address, &links, &held) {
             Ok((device, _)) => device,
             Err(reason) => {
                 tracing::info!(%address, reason, "the engine alone guards SIP on this address");
+                is_away |= reason == addresses::NOWHERE && !address.is_unspecified();
                 continue;
             }
         };
@@ -204,7 +206,7 @@ fn attach_guard(
             }
         }
     }
-    Ok(guarded)
+    Ok((guarded, is_away))
 }
 
 /// Attaches to every interface that has one of the addresses; tells which addresses are served, and of each what came
