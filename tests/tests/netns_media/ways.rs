@@ -3,9 +3,11 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use sbc_core::media::plan::{PeerMedia, Placement};
+use sbc_core::id::CallId;
+use sbc_core::media::plan::{PeerMedia, Placement, SourcePolicy, StreamPlan};
 use sbc_tests::netns::{End, Namespace, connect};
 use sbc_user::dataplane::Dataplane;
+use sbc_user::dataplane::planes::Planes;
 use sbc_user::dataplane::xdp::{self};
 
 use super::world::*;
@@ -81,6 +83,59 @@ fn a_peer_behind_a_gateway_is_reached_and_a_changed_route_is_followed() {
         passes(&caller, outside, &callee, inside, &rtp(2));
         border.planes.stop().unwrap();
         assert!(!hop(&world.border).contains("managed"), "{}", hop(&world.border));
+    });
+}
+
+/// Two ways over one gateway; one of them has another gateway by the time that the next daemon takes over.
+#[test]
+fn a_way_that_changed_between_two_daemons_keeps_its_hop_until_the_new_one_is_known() {
+    inside("a_way_that_changed_between_two_daemons_keeps_its_hop_until_the_new_one_is_known", |world| {
+        let far = [7, 8].map(|last| Ipv4Addr::new(203, 0, 113, last));
+        for address in far {
+            world.callee.run("ip", &["addr", "add", &format!("{address}/32"), "dev", "lo"]).unwrap();
+        }
+        world.border.run("ip", &["route", "add", "203.0.113.0/24", "via", "198.51.100.2"]).unwrap();
+        let mut border = world.start();
+        let calls = [CALL, CallId(2)];
+        let ports = [0, 10].map(|more| [OUTSIDE_PORT + more, INSIDE_PORT + more, CALLER_PORT + more]);
+        for ((call, far), [outside, inside, caller]) in calls.into_iter().zip(far).zip(ports) {
+            let stream = StreamPlan {
+                mline: 0,
+                caller: side(OUTSIDE, outside, Some((CALLER, caller)), SourcePolicy::Signalled),
+                callee: side(INSIDE, inside, Some((far, CALLEE_PORT)), SourcePolicy::Signalled),
+            };
+            assert_eq!(border.install_call(call, vec![stream]), [Placement::Kernel]);
+        }
+        let left = calls.map(|call| border.planes.checkpoint(call).unwrap());
+        border.planes.leave();
+        // Out of another interface, to a neighbour that nobody is, for whom the kernel asks until the test is over.
+        world.border.sysctl("ipv4/neigh/out0/mcast_solicit", "1000").unwrap();
+        let stray = ["route", "add", "203.0.113.8/32", "via", "192.0.2.99", "src", "192.0.2.1"];
+        world.border.run("ip", &stray).unwrap();
+
+        let callers = ports.map(|[.., port]| bind(&world.caller, CALLER, port));
+        let callees = far.map(|far| bind(&world.callee, far, CALLEE_PORT));
+        let pass = |at: usize, sequence| {
+            let [outside, inside, _] = ports[at];
+            let (to, via) = (address(OUTSIDE, outside), address(INSIDE, inside));
+            passes(&callers[at], to, &callees[at], via, &rtp(sequence));
+        };
+        for order in [[0, 1], [1, 0]] {
+            let config = world.config();
+            let lock = Planes::lock(&config).unwrap();
+            let left = order.map(|at: usize| left[at].clone());
+            let (mut planes, _, adopted) = Planes::take_over(&config, lock, &left, Instant::now()).unwrap();
+            assert_eq!(adopted, order.map(|at| calls[at]));
+            for at in order {
+                pass(at, 1);
+            }
+            // Nor does it rest meanwhile.
+            planes.handle_timeout(Instant::now() + Duration::from_secs(2));
+            for at in order {
+                pass(at, 2);
+            }
+            planes.leave();
+        }
     });
 }
 

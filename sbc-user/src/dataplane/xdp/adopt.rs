@@ -9,23 +9,30 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use sbc_common::flow::{FlowHead, MediaKind, SlotIndex, Way};
+use sbc_common::next_hop::NextHop;
 use sbc_core::id::CallId;
 use sbc_core::media::plan::{MediaPlan, StreamPlan};
 
 use super::Xdp;
 use super::encode::{CALLEE, CALLER, RTCP, RTP, StreamState};
 use super::flows::{Family, SlotKey};
-use super::neighbours::{HopId, PathKey};
+use super::neighbours::{HopEntry, HopId, PathKey};
 use super::plans::{Call, Owner};
+use super::vlan::Tags;
 use crate::dataplane::KernelPair;
 
 impl Xdp {
     /// Sees to it that no hop that a live slot names is given to another way. To be called before any plan is taken over
     /// or installed.
     pub(super) fn keep_hops(&mut self) {
-        let flows = &self.kernel.flows;
-        let named: HashSet<HopId> = flows.live().filter_map(|slot| named_hop(flows.head(slot))).collect();
+        let named = self.named_hops();
         self.neighbours.reserve(&named);
+    }
+
+    /// The hops that live slots name.
+    fn named_hops(&self) -> HashSet<HopId> {
+        let flows = &self.kernel.flows;
+        flows.live().filter_map(|slot| named_hop(flows.head(slot))).collect()
     }
 
     /// Takes a plan over, if the kernel still forwards all of it as it was left.
@@ -34,25 +41,37 @@ impl Xdp {
             return false;
         }
         let Some(streams) = self.find(plan, left) else { return false };
-        let mut paths = Vec::new();
-        for (stream, state) in plan.streams.iter().zip(&streams) {
-            let Ok(sides) = self.ways(plan.call, stream) else { return false };
+        let ways = plan.streams.iter().map(|stream| self.ways(plan.call, stream));
+        let Ok(ways) = ways.collect::<Result<Vec<_>, _>>() else { return false };
+        let mut call = Call {
+            plan: plan.clone(),
+            streams,
+            paths: Vec::new(),
+            claimed: BTreeMap::new(),
+            past: BTreeMap::new(),
+        };
+        call.claimed = call.claims(&self.kernel.flows);
+        for ((stream, state), sides) in plan.streams.iter().zip(&call.streams).zip(&ways) {
             for (at, side) in sides.iter().enumerate() {
                 for kind in [RTP, RTCP] {
-                    // Named by the slot of the other side.
+                    // Named by the slot of the other side, for whoever claimed if somebody did.
                     let hop = named_hop(self.kernel.flows.head(state.slots(1 - at)[kind]));
+                    let claimed = call.claimed.get(&(stream.mline, at, kind)).copied();
                     let [way, signalled] = side.paths_of(kind);
-                    if let Some(key) = way {
+                    if let Some(key) = claimed.or(way) {
                         self.adopt_path(key, hop);
                     }
-                    if let Some(key) = signalled {
+                    for key in claimed.and(way).into_iter().chain(signalled) {
                         self.neighbours.acquire(key);
                     }
-                    paths.extend(way.into_iter().chain(signalled));
+                    call.paths.extend(way.into_iter().chain(signalled));
                 }
             }
         }
-        for (stream, state) in plan.streams.iter().zip(&streams) {
+        if !call.claimed.is_empty() {
+            self.unsettled.insert(plan.call);
+        }
+        for (stream, state) in plan.streams.iter().zip(&call.streams) {
             for (at, caller_side) in [(CALLER, true), (CALLEE, false)] {
                 for (slot, kind) in state.slots(at).into_iter().zip([MediaKind::Rtp, MediaKind::Rtcp]) {
                     let (call, mline) = (plan.call, stream.mline);
@@ -63,8 +82,6 @@ impl Xdp {
                 self.generation = state.generation();
             }
         }
-        let call =
-            Call { plan: plan.clone(), streams, paths, claimed: BTreeMap::new(), past: BTreeMap::new() };
         self.calls.insert(plan.call, call);
         true
     }
@@ -80,12 +97,16 @@ impl Xdp {
     /// somebody's with the ways of today, which for calls into each other's ports are known only when all are there.
     pub(crate) fn withdraw_strangers(&mut self, now: Instant) -> u32 {
         let withdrawn = self.withdraw_strays();
+        self.neighbours.settle(now);
         self.flush_hops();
         let calls: Vec<CallId> = self.calls.keys().copied().collect();
         for call in calls {
             self.follow_claims(now, call);
             self.rewrite(call);
         }
+        let named = self.named_hops();
+        self.neighbours.free_reserved(&named);
+        self.flush_hops();
         withdrawn
     }
 
@@ -118,11 +139,22 @@ impl Xdp {
     fn adopt_path(&mut self, key: PathKey, hop: Option<HopId>) {
         let entry = hop.and_then(|hop| Some((hop, self.kernel.next_hops.get(&u32::from(hop.0), 0).ok()?)));
         match entry.filter(|(_, entry)| entry.ifindex != 0) {
-            Some((hop, entry)) => self.neighbours.adopt(key, hop, entry.ifindex, entry.destination_mac),
+            Some((hop, entry)) => self.neighbours.adopt(key, hop, held_entry(&entry)),
             None => {
                 self.neighbours.acquire(key);
             }
         }
+    }
+}
+
+/// A hop as the kernel holds it.
+fn held_entry(hop: &NextHop) -> HopEntry {
+    HopEntry {
+        ifindex: hop.ifindex,
+        source_mac: hop.source_mac,
+        destination_mac: hop.destination_mac,
+        tags: Tags { outer: hop.outer_vlan, inner: hop.vlan, tag_type: hop.tag_type },
+        mtu: hop.mtu.into(),
     }
 }
 

@@ -82,8 +82,9 @@ enum Way {
 
 #[derive(Debug)]
 struct Hop {
-    /// The interface that the route names (with VLANs, the upper one) and the neighbour on it.
-    key: (u32, IpAddr),
+    /// The interface that the route names (with VLANs, the upper one) and the neighbour on it. `None`: whatever an
+    /// earlier daemon meant by the entry, which stays as it is for paths that have no other yet.
+    key: Option<(u32, IpAddr)>,
     /// Paths over it.
     paths: usize,
     /// The neighbour's address as last heard. A neighbour that stops answering keeps it: there is no better one.
@@ -106,6 +107,8 @@ pub(crate) struct Neighbours {
     hops: HashMap<HopId, Hop>,
     hop_ids: HashMap<(u32, IpAddr), HopId>,
     free: Vec<HopId>,
+    /// Numbers that slots named when they were looked at, and that nobody has asked for yet.
+    reserved: HashSet<HopId>,
     next_new: u16,
     routes_due: Option<Instant>,
     writes: VecDeque<(HopId, Option<HopEntry>)>,
@@ -130,6 +133,7 @@ impl Neighbours {
             hops: HashMap::new(),
             hop_ids: HashMap::new(),
             free: Vec::new(),
+            reserved: HashSet::new(),
             next_new: 1,
             routes_due: None,
             writes: VecDeque::new(),
@@ -161,29 +165,47 @@ impl Neighbours {
         let last = named.iter().map(|hop| hop.0).max().unwrap_or(0);
         self.next_new = last.saturating_add(1);
         self.free = (1..last).map(HopId).filter(|hop| !named.contains(hop)).collect();
+        self.reserved.clone_from(named);
     }
 
-    /// Starts using a path whose flows name this reserved hop, which leads out of an interface to a neighbour. If the path
-    /// leads there still, the hop is its own from now on; if not, it serves until the other one is resolved.
-    pub(crate) fn adopt(&mut self, key: PathKey, named: HopId, ifindex: u32, mac: Mac) {
-        if !self.paths.contains_key(&key) {
-            let way = self.look_up(key, Some(named));
-            if way == Way::Hop(named)
-                && let Some(upper) = self.hops.get(&named).map(|hop| hop.key.0)
-                && self.device(upper).is_some_and(|(device, _)| device.ifindex == ifindex)
-                && let Some(hop) = self.hops.get_mut(&named)
-            {
-                hop.mac.get_or_insert(mac);
-                self.write(named);
+    /// Ends the taking over: gives out those reserved numbers as well that no path has and no slot in `named` names.
+    pub(crate) fn free_reserved(&mut self, named: &HashSet<HopId>) {
+        for id in std::mem::take(&mut self.reserved) {
+            if !self.hops.contains_key(&id) && !named.contains(&id) {
+                self.free.push(id);
+                self.writes.push_back((id, None));
             }
+        }
+    }
+
+    /// Starts using a path whose flows name this reserved hop, which has this entry. If the path leads there still, the
+    /// hop is its own from now on; if not, the entry serves as it is until another one is resolved.
+    pub(crate) fn adopt(&mut self, key: PathKey, named: HopId, entry: HopEntry) {
+        if !self.paths.contains_key(&key) {
+            let way = self.look_up(key, Some((named, entry)));
             self.enter(way);
             let before = (way != Way::Hop(named)).then_some(named);
             if before.is_some() {
+                self.hold(named, entry);
+                self.enter(Way::Hop(named));
                 self.changing.insert(key);
             }
             self.paths.insert(key, Path { users: 0, way, before, resting_since: None });
         }
         self.use_path(key);
+    }
+
+    /// Keeps an entry of an earlier daemon under its number.
+    fn hold(&mut self, id: HopId, entry: HopEntry) {
+        self.hops.entry(id).or_insert(Hop {
+            key: None,
+            paths: 0,
+            mac: Some(entry.destination_mac),
+            failed: false,
+            kept: false,
+            resting_since: None,
+            written: Some(entry),
+        });
     }
 
     fn use_path(&mut self, key: PathKey) {
@@ -226,7 +248,7 @@ impl Neighbours {
     /// Largest IP packet that leaves by a path, whether its neighbour is resolved or not.
     pub(crate) fn mtu(&self, key: PathKey) -> Option<u32> {
         let Way::Hop(hop) = self.paths.get(&key)?.way else { return None };
-        let (_, _, _, mtu) = self.egress(self.hops.get(&hop)?.key.0)?;
+        let (_, _, _, mtu) = self.egress(self.hops.get(&hop)?.key?.0)?;
         Some(mtu)
     }
 
@@ -350,7 +372,7 @@ impl Neighbours {
         }
     }
 
-    fn look_up(&mut self, (source, destination): PathKey, named: Option<HopId>) -> Way {
+    fn look_up(&mut self, (source, destination): PathKey, named: Option<(HopId, HopEntry)>) -> Way {
         let route = self.netlink.route(source, destination).unwrap_or_else(|error| {
             tracing::warn!(%source, %error, "cannot ask for a route");
             Route::None
@@ -393,7 +415,7 @@ impl Neighbours {
     }
 
     /// Lets go of hops that were kept until their successors are resolved, or are known not to answer.
-    fn settle(&mut self, now: Instant) {
+    pub(crate) fn settle(&mut self, now: Instant) {
         let changing: Vec<PathKey> = self.changing.iter().copied().collect();
         for key in changing {
             let Some(way) = self.paths.get(&key).map(|path| path.way) else { continue };
@@ -408,24 +430,35 @@ impl Neighbours {
         }
     }
 
-    /// The hop for a neighbour; makes one, by this number if it can be, and has it resolved if there is none.
-    fn hop(&mut self, key: (u32, IpAddr), named: Option<HopId>) -> Option<HopId> {
+    /// The hop for a neighbour; makes one and has it resolved if there is none. It gets the number of an entry of an
+    /// earlier daemon that says the same: other slots may name that number, and mean the neighbour that it leads to.
+    fn hop(&mut self, key: (u32, IpAddr), named: Option<(HopId, HopEntry)>) -> Option<HopId> {
         if let Some(id) = self.hop_ids.get(&key) {
             return Some(*id);
         }
-        let named = named.filter(|id| !self.hops.contains_key(id));
+        let (ifindex, address) = key;
+        let known = self.netlink.neighbour(ifindex, address).ok().flatten();
+        let mac = known.and_then(|neighbour| neighbour.mac);
+        let now = self.entry(ifindex, mac);
+        let says_the_same = |entry: HopEntry| {
+            now.is_some_and(|now| {
+                (now.ifindex, now.destination_mac, now.tags)
+                    == (entry.ifindex, entry.destination_mac, entry.tags)
+            })
+        };
+        let named = named
+            .filter(|(id, entry)| !self.hops.contains_key(id) && says_the_same(*entry))
+            .map(|(id, _)| id);
         let id = named.or_else(|| self.free.pop()).or_else(|| {
             (self.next_new < self.capacity).then(|| {
                 self.next_new += 1;
                 HopId(self.next_new - 1)
             })
         })?;
-        let (ifindex, address) = key;
-        let known = self.netlink.neighbour(ifindex, address).ok().flatten();
         let hop = Hop {
-            key,
+            key: Some(key),
             paths: 0,
-            mac: known.and_then(|neighbour| neighbour.mac),
+            mac,
             failed: false,
             kept: false,
             // Counted as resting until its first path enters.
@@ -445,7 +478,7 @@ impl Neighbours {
     /// and what XDP forwards would not make the kernel ask again.
     fn keep(&mut self, id: HopId) {
         let Some(hop) = self.hops.get_mut(&id) else { return };
-        let (ifindex, address) = hop.key;
+        let Some((ifindex, address)) = hop.key else { return };
         let asked = self.netlink.keep_resolved(ifindex, address);
         if let Err(error) = &asked {
             tracing::warn!(%address, ifindex, %error, "cannot resolve a neighbour");
@@ -476,13 +509,14 @@ impl Neighbours {
 
     fn forget(&mut self, id: HopId) {
         let Some(hop) = self.hops.remove(&id) else { return };
-        self.hop_ids.remove(&hop.key);
         self.free.push(id);
         self.writes.push_back((id, None));
+        let Some(key) = hop.key else { return };
+        self.hop_ids.remove(&key);
         if hop.kept
-            && let Err(error) = self.netlink.resolve(hop.key.0, hop.key.1)
+            && let Err(error) = self.netlink.resolve(key.0, key.1)
         {
-            tracing::debug!(address = %hop.key.1, %error, "cannot let go of a neighbour");
+            tracing::debug!(address = %key.1, %error, "cannot let go of a neighbour");
         }
     }
 
@@ -508,16 +542,20 @@ impl Neighbours {
     /// Queues the hop's entry if it is another one than the last.
     fn write(&mut self, id: HopId) {
         let Some(hop) = self.hops.get(&id) else { return };
-        let entry =
-            self.egress(hop.key.0).zip(hop.mac).map(|((ifindex, tags, source_mac, mtu), destination_mac)| {
-                HopEntry { ifindex, source_mac, destination_mac, tags, mtu }
-            });
+        let Some((ifindex, _)) = hop.key else { return };
+        let entry = self.entry(ifindex, hop.mac);
         if let Some(hop) = self.hops.get_mut(&id)
             && hop.written != entry
         {
             hop.written = entry;
             self.writes.push_back((id, entry));
         }
+    }
+
+    /// The entry of a neighbour on an interface.
+    fn entry(&self, ifindex: u32, mac: Option<Mac>) -> Option<HopEntry> {
+        let ((ifindex, tags, source_mac, mtu), destination_mac) = self.egress(ifindex).zip(mac)?;
+        Some(HopEntry { ifindex, source_mac, destination_mac, tags, mtu })
     }
 
     /// How an interface sends: the device, the tags, its own address and its own MTU, which says whether tags cost.

@@ -280,7 +280,7 @@ impl Call {
     }
 
     /// The ways to sources that claimed where many addresses could.
-    fn claims(&self, flows: &Flows) -> BTreeMap<(u8, usize, usize), PathKey> {
+    pub(super) fn claims(&self, flows: &Flows) -> BTreeMap<(u8, usize, usize), PathKey> {
         let mut claims = BTreeMap::new();
         for (stream, state) in self.plan.streams.iter().zip(&self.streams) {
             for (at, side) in [(CALLER, &stream.caller), (CALLEE, &stream.callee)] {
