@@ -66,3 +66,18 @@ pub fn now_ns() -> u64 {
         (*reading).ns
     }
 }
+
+/// The monotonic clock in nanoseconds, as it was at the first packet after the last timer interrupt that asked for it, or
+/// later.
+#[inline(always)]
+pub fn coarse_ns() -> u64 {
+    // SAFETY: as above.
+    unsafe {
+        let Some(reading) = CLOCK.get_ptr_mut(0) else { return bpf_ktime_get_ns() };
+        let interrupt = bpf_jiffies64() as u32;
+        if (*reading).interrupt != interrupt || (*reading).ns == 0 {
+            *reading = Reading { ns: bpf_ktime_get_ns(), interrupt, asked: 0 };
+        }
+        (*reading).ns
+    }
+}

@@ -13,16 +13,13 @@
 //! Media is not judged here: a media port admits its flow's own source and nobody else, denied or not.
 
 pub mod arrival;
+pub mod key;
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::btf_maps::lpm_trie::Key;
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::programs::XdpContext;
 use sbc_common::event::ExceededRecord;
 use sbc_common::first_line::{LOOKED_AT, PROBE_BYTES, is_probe, may_be_sip};
-use sbc_common::guard::{
-    Exceeded, GuardConfig, Level, REALM_BITS, RealmAddress, SCOPE_UDP, SourceKey, SourceWindows, TotalWindows,
-};
+use sbc_common::guard::{Exceeded, GuardConfig, Level, SCOPE_UDP, SourceKey, SourceWindows, TotalWindows};
 use sbc_common::window::{Decision, Limit, Window};
 
 use crate::ctx::{Frame, SharedWord};
@@ -57,7 +54,8 @@ extern "C" fn admit_called(ctx: *mut xdp_md, reason: u32) -> u32 {
 fn try_admit(ctx: &XdpContext, reason: PassReason) -> Outcome {
     let frame = Frame::of(ctx);
     let Some(arrival) = arrival::read(&frame) else { return reason.into() };
-    let Some(realm) = SIP_SOCKETS.get_ptr(arrival.socket) else { return reason.into() };
+    let socket = key::socket(arrival.destination, arrival.port, arrival.protocol);
+    let Some(realm) = SIP_SOCKETS.get_ptr(socket.as_key()) else { return reason.into() };
     // SAFETY: the map returned the pointer; only the daemon writes the value, as one aligned word.
     let realm = unsafe { *realm };
     match judge(&frame, &arrival, realm) {
@@ -69,7 +67,7 @@ fn try_admit(ctx: &XdpContext, reason: PassReason) -> Outcome {
 
 #[inline(always)]
 fn judge(frame: &Frame, arrival: &Arrival, realm: u32) -> Result<PassReason, DropReason> {
-    if BLOCK.get(&Key::new(128, arrival.source)).is_some() {
+    if BLOCK.get(key::blocked(arrival.source).as_key()).is_some() {
         return Err(DropReason::Blocked);
     }
     refuse_denied(arrival)?;
@@ -78,8 +76,7 @@ fn judge(frame: &Frame, arrival: &Arrival, realm: u32) -> Result<PassReason, Dro
         let payload_bytes = udp_bytes.checked_sub(UDP_BYTES).ok_or(DropReason::NotSip)?;
         check_first_line(frame, payload_offset, payload_bytes)?;
     }
-    let known = Key::new(REALM_BITS + 128, RealmAddress::new(realm, arrival.source));
-    if TRUSTED.get(&known).is_some() {
+    if TRUSTED.get(key::trusted(realm, arrival.source).as_key()).is_some() {
         return Ok(PassReason::SipTrusted);
     }
     let config = GUARD.get(0).ok_or(DropReason::NotAllowed)?;
@@ -95,14 +92,13 @@ fn judge(frame: &Frame, arrival: &Arrival, realm: u32) -> Result<PassReason, Dro
 /// Refuses who is denied, as long as that lasts.
 #[inline(always)]
 fn refuse_denied(arrival: &Arrival) -> Result<(), DropReason> {
-    let Some(entry) = DENY.get_ptr_mut(arrival.key) else { return Ok(()) };
+    let Some(entry) = DENY.get_ptr_mut(arrival.key.as_key()) else { return Ok(()) };
     // SAFETY: the map returned the pointer; the daemon replaces entries as a whole, so none is ever half written.
     let (until_ns, scope) = unsafe { ((*entry).until_ns, (*entry).scope) };
-    if scope == SCOPE_UDP && arrival.socket.protocol == TCP {
+    if scope == SCOPE_UDP && arrival.protocol == TCP {
         return Ok(());
     }
-    // SAFETY: the helper takes nothing.
-    if until_ns != 0 && unsafe { bpf_ktime_get_coarse_ns() } >= until_ns {
+    if until_ns != 0 && clock::coarse_ns() >= until_ns {
         return Ok(());
     }
     // SAFETY: the map returned the pointer.
@@ -143,7 +139,7 @@ fn count(arrival: &Arrival, config: &GuardConfig) -> Result<(), DropReason> {
         )
     };
     if arrival.kind == Kind::Unread {
-        let within = keep(&fragments, now, config.fragments, Exceeded::Fragments, arrival.key);
+        let within = keep(&fragments, now, config.fragments, Exceeded::Fragments, *arrival.key.as_key());
         return if within { Ok(()) } else { Err(DropReason::Fragments) };
     }
     // Segments of those who are known belong to a connection that was counted when it was opened.
@@ -151,7 +147,7 @@ fn count(arrival: &Arrival, config: &GuardConfig) -> Result<(), DropReason> {
     if counts_for_all && Window::from_word(all.read()).is_full(now, config.total) {
         return Err(DropReason::Total);
     }
-    let Some((windows, is_new)) = windows(arrival.key, &all, now, config.total) else {
+    let Some((windows, is_new)) = windows(arrival.key.as_key(), &all, now, config.total) else {
         return Err(DropReason::Total);
     };
     let (position, limit, exceeded, reason) = match arrival.kind {
@@ -170,10 +166,10 @@ fn count(arrival: &Arrival, config: &GuardConfig) -> Result<(), DropReason> {
     };
     // SAFETY: the map returned the pointer, to `SourceWindows`, and the position is one of it.
     let own = unsafe { SharedWord::of_window(windows.add(position)) };
-    if !keep(&own, now, limit, exceeded, arrival.key) {
+    if !keep(&own, now, limit, exceeded, *arrival.key.as_key()) {
         return Err(reason);
     }
-    if (counts_for_all || is_new) && !keep(&all, now, config.total, Exceeded::Total, arrival.key) {
+    if (counts_for_all || is_new) && !keep(&all, now, config.total, Exceeded::Total, *arrival.key.as_key()) {
         return Err(DropReason::Total);
     }
     Ok(())
@@ -182,7 +178,7 @@ fn count(arrival: &Arrival, config: &GuardConfig) -> Result<(), DropReason> {
 /// The windows of a source, and whether they were made now. None are made while all together are over their limit: then
 /// nothing of an unknown source passes, and forged ones shall not push known ones out of the table.
 #[inline(always)]
-fn windows(key: SourceKey, all: &SharedWord, now: u32, total: Limit) -> Option<(*mut Window, bool)> {
+fn windows(key: &SourceKey, all: &SharedWord, now: u32, total: Limit) -> Option<(*mut Window, bool)> {
     if let Some(windows) = SOURCES.get_ptr_mut(key) {
         return Some((windows.cast(), false));
     }

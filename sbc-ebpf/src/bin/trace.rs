@@ -20,7 +20,7 @@ use aya_log_ebpf::info;
 use sbc_common::trace::{Ends, TraceFilter};
 use sbc_common::window::{Decision, Window};
 use sbc_ebpf::ctx::{Frame, SharedWord};
-use sbc_ebpf::guard::arrival;
+use sbc_ebpf::guard::{arrival, key};
 use sbc_ebpf::{clock, entry};
 
 /// What is traced.
@@ -90,10 +90,10 @@ extern "C" fn read(ctx: *mut xdp_md, is_after: u32) -> u32 {
     let frame = Frame::of(&XdpContext::new(ctx));
     let Some(arrival) = arrival::read(&frame) else { return 0 };
     let ends = if is_after == 0 { &mut hand.before } else { &mut hand.after };
-    ends.from = arrival.source;
-    ends.to = arrival.socket.address;
+    ends.from = key::bytes(arrival.source);
+    ends.to = key::bytes(arrival.destination);
     ends.from_port = arrival.source_port;
-    ends.to_port = arrival.socket.port;
+    ends.to_port = arrival.port;
     ends.frame_bytes = frame.length() as u32;
     1
 }

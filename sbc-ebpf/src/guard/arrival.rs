@@ -3,8 +3,7 @@
 //! Ethernet, up to two VLAN tags, IPv4 and IPv6, UDP and TCP. Ports behind IP options or extension headers, and of
 //! fragments, are not read: such packets are rare, and what they carry is judged by address alone.
 
-use sbc_common::guard::{MappedAddress, SipSocket, SourceKey};
-
+use super::key::{self, AddressWords};
 use crate::ctx::Frame;
 use crate::parse::v6::EXTENSIONS;
 use crate::parse::{ETHERNET_BYTES, ETHERTYPE_IPV4, ETHERTYPE_VLAN, IPV4_BYTES, UDP, UDP_BYTES, VLAN_BYTES};
@@ -23,16 +22,19 @@ const TCP_SYN: u8 = 0x02;
 const TCP_ACK: u8 = 0x10;
 
 /// A packet that may be for a SIP socket of ours.
-#[derive(Clone, Copy)]
 pub struct Arrival {
     /// Its source.
-    pub source: MappedAddress,
+    pub source: AddressWords,
     /// As it is counted.
-    pub key: SourceKey,
+    pub key: key::Source,
     /// Its source port, network order; 0 where ports are not read.
     pub source_port: [u8; 2],
     /// Where to.
-    pub socket: SipSocket,
+    pub destination: AddressWords,
+    /// The port there, as the source port.
+    pub port: [u8; 2],
+    /// IP protocol number; 0 where ports are not read.
+    pub protocol: u8,
     /// Of what kind.
     pub kind: Kind,
 }
@@ -82,7 +84,7 @@ fn ipv4(frame: &Frame, offset: usize) -> Option<Arrival> {
         return None;
     }
     let source = ip.load32::<12>();
-    let from = Source { address: mapped(source), key: SourceKey::v4(source.to_ne_bytes()) };
+    let from = Source { address: mapped(source), key: key::source_v4(source) };
     let to = mapped(ip.load32::<16>());
     if first != 0x45 || u16::from_be(ip.load16::<6>()) & FRAGMENT_MASK != 0 {
         return Some(from.unread(to));
@@ -93,9 +95,9 @@ fn ipv4(frame: &Frame, offset: usize) -> Option<Arrival> {
 #[inline(always)]
 fn ipv6(frame: &Frame, offset: usize) -> Option<Arrival> {
     let ip = frame.window::<IPV6_BYTES>(offset)?;
-    let high = ip.load64::<8>();
-    let from = Source { address: joined(high, ip.load64::<16>()), key: SourceKey::v6(high.to_ne_bytes()) };
-    let to = joined(ip.load64::<24>(), ip.load64::<32>());
+    let source = [ip.load32::<8>(), ip.load32::<12>(), ip.load32::<16>(), ip.load32::<20>()];
+    let from = Source { address: source, key: key::source_v6(source) };
+    let to = [ip.load32::<24>(), ip.load32::<28>(), ip.load32::<32>(), ip.load32::<36>()];
     let next = ip.load8::<6>();
     if EXTENSIONS.contains(&next) {
         return Some(from.unread(to));
@@ -104,7 +106,7 @@ fn ipv6(frame: &Frame, offset: usize) -> Option<Arrival> {
 }
 
 #[inline(always)]
-fn transport(frame: &Frame, offset: usize, protocol: u8, from: Source, to: MappedAddress) -> Option<Arrival> {
+fn transport(frame: &Frame, offset: usize, protocol: u8, from: Source, to: AddressWords) -> Option<Arrival> {
     let (ports, kind) = match protocol {
         UDP => {
             let udp = frame.window::<UDP_BYTES>(offset)?;
@@ -120,32 +122,25 @@ fn transport(frame: &Frame, offset: usize, protocol: u8, from: Source, to: Mappe
         _ => return None,
     };
     let [a, b, c, d] = ports.to_ne_bytes();
-    let socket = SipSocket { address: to, port: [c, d], protocol, unused: 0 };
-    Some(Arrival { source: from.address, key: from.key, source_port: [a, b], socket, kind })
+    let (source, key) = (from.address, from.key);
+    Some(Arrival { source, key, source_port: [a, b], destination: to, port: [c, d], protocol, kind })
 }
 
 struct Source {
-    address: MappedAddress,
-    key: SourceKey,
+    address: AddressWords,
+    key: key::Source,
 }
 
 impl Source {
     #[inline(always)]
-    fn unread(self, to: MappedAddress) -> Arrival {
-        let socket = SipSocket::any_of(to);
-        Arrival { source: self.address, key: self.key, source_port: [0; 2], socket, kind: Kind::Unread }
+    fn unread(self, destination: AddressWords) -> Arrival {
+        let (source, key) = (self.address, self.key);
+        let (source_port, port, protocol) = ([0; 2], [0; 2], 0);
+        Arrival { source, key, source_port, destination, port, protocol, kind: Kind::Unread }
     }
 }
 
 #[inline(always)]
-fn mapped(address: u32) -> MappedAddress {
-    let prefix = u64::from_ne_bytes([0; 8]);
-    let [a, b, c, d] = address.to_ne_bytes();
-    joined(prefix, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d]))
-}
-
-#[inline(always)]
-fn joined(high: u64, low: u64) -> MappedAddress {
-    let ([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]) = (high.to_ne_bytes(), low.to_ne_bytes());
-    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+fn mapped(address: u32) -> AddressWords {
+    [0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), address]
 }
