@@ -98,7 +98,6 @@ pub const CASES: &[Case] = &[
     ("a closed window lets nobody claim", learning::a_closed_window_lets_nobody_claim),
     ("a window opened anew is claimed anew", learning::a_window_opened_anew_is_claimed_anew),
     ("a moved peer keeps the claim of its opening", learning::a_moved_peer_keeps_the_claim_of_its_opening),
-    ("nobody claims the place of a port of ours", learning::nobody_claims_the_place_of_a_port_of_ours),
     ("late packets of an old call stay out", learning::late_packets_of_an_old_call_stay_out),
     ("two shared ports meet", shared_port::on_both_sides_everything_takes_the_even_ports),
     ("a shared port meets two ports", shared_port::on_one_side_the_other_has_two_ports),

@@ -120,35 +120,6 @@ pub(super) fn a_moved_peer_keeps_the_claim_of_its_opening(wire: &mut dyn Wire) {
     bench.passes(behind_nat, ours, theirs, bench.callee());
 }
 
-/// Two calls lead into each other and the second one learns: from the first one's port it takes what comes, without a
-/// claim, and from nobody else. Over IPv6 the kernel leaves such streams to the relay.
-pub(super) fn nobody_claims_the_place_of_a_port_of_ours(wire: &mut dyn Wire) {
-    let mut bench = Bench::new(wire);
-    if bench.caller_local().is_ipv6() || bench.callee_local().is_ipv6() {
-        return;
-    }
-    let (caller, ours, callee) = (bench.caller(), bench.caller_local(), bench.callee());
-    let [first, second] = [bench.callee_local(), up(bench.callee_local(), 10)];
-    let stranger = SocketAddr::new(bench.at.callee, 61_234);
-    let mut there = bench.plan(super::bench::CALL, 1);
-    let mut before = there.clone();
-    before.streams[0].callee.peer = None;
-    there.streams[0].callee.peer = Some(media(second));
-    let mut onwards = bench.plan(super::bench::OTHER, 1);
-    onwards.streams[0].callee.peer = Some(media(first));
-    onwards.streams[0].callee.source = opening(anywhere(bench.at.callee), 1, true);
-    let far = up(caller, 10);
-    bench.install(&before);
-    bench.install(&onwards);
-    bench.install(&there);
-    bench.refused(stranger, second, Counter::DropWrongSource);
-    bench.passes(caller, ours, up(ours, 10), far);
-    bench.passes(far, up(ours, 10), ours, caller);
-    bench.refused(callee, second, Counter::DropWrongSource);
-    bench.passes(up(caller, 1), up(ours, 1), up(ours, 11), up(far, 1));
-    assert_eq!(bench.claims(), []);
-}
-
 /// What an old call's peer still sends does not reach the next call that has the port, and takes nothing from it.
 pub(super) fn late_packets_of_an_old_call_stay_out(wire: &mut dyn Wire) {
     let mut bench = Bench::new(wire);
